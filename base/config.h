@@ -1,0 +1,40 @@
+/* Configuration: a table says which keys exist, of which type, where they go; files are read against it. A key that no line of the table names, or a
+ * value of the wrong type or out of range, is an error with file and line. The same table makes docs/configure.md's list (crispd --print-config). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/str.h"
+
+enum config_type {
+    CONFIG_STRING,  /* char *, owned by the configuration */
+    CONFIG_PATH,    /* char *, must be absolute */
+    CONFIG_STRINGS, /* struct strv; a later file replaces the whole list */
+    CONFIG_INTEGER, /* int64_t within least…most */
+    CONFIG_BOOLEAN, /* bool */
+};
+
+struct config_key {
+    const char *table; /* "" for the top level, "network", "a.b" for [a.b] */
+    const char *name;
+    enum config_type type;
+    size_t offset;       /* in the target struct */
+    const char *fallback; /* the default, as text; a list's separated by spaces; NULL: empty */
+    int64_t least, most; /* CONFIG_INTEGER */
+    const char *one_of;  /* CONFIG_STRING: allowed values separated by spaces, or NULL */
+    const char *help;    /* one sentence for people */
+};
+
+/* Fill `target` with the defaults. */
+void config_defaults(const struct config_key keys[], size_t count, void *target);
+/* Read one file over what is there. */
+int config_read_file(const struct config_key keys[], size_t count, void *target, const char *path, struct error *err);
+/* Read `path` (absent is an error only if must_exist), then `path`'s directory's config.d/ *.toml in the order of their names. */
+int config_read(const struct config_key keys[], size_t count, void *target, const char *path, bool must_exist, struct error *err);
+/* Print the configuration in force as TOML, each key with its help. */
+void config_print(const struct config_key keys[], size_t count, const void *target, FILE *out);
+void config_free(const struct config_key keys[], size_t count, void *target);

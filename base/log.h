@@ -1,0 +1,20 @@
+/* Log lines: `time=2026-01-02T03:04:05.678901234Z level=info msg="…" key=value …`, UTC, one write(2) a line, to stderr; where stderr is the
+ * journal (JOURNAL_STREAM, systemd.exec(5)), with the priority in front as <N> (sd-daemon(3)). Any thread may log. Secrets are never passed here. */
+#pragma once
+
+#include "base/error.h"
+
+enum log_level { LOG_DEBUG_, LOG_INFO_, LOG_WARN_, LOG_ERROR_ };
+
+/* Set once, before threads start. */
+void log_open(enum log_level least);
+/* "debug", "info", "warn", "error" → level; ERR_INVALID otherwise. */
+int log_level_parse(const char *name, enum log_level *out, struct error *err);
+
+/* log_info("pod started", "pod", id, "took_ms", "3", NULL): a sentence, then pairs of key and value (strings; a NULL value is left out with
+ * its key), then NULL. Values are quoted where needed. */
+void log_line(enum log_level level, const char *message, ...) __attribute__((sentinel));
+#define log_debug(...) log_line(LOG_DEBUG_, __VA_ARGS__, NULL)
+#define log_info(...) log_line(LOG_INFO_, __VA_ARGS__, NULL)
+#define log_warn(...) log_line(LOG_WARN_, __VA_ARGS__, NULL)
+#define log_error(...) log_line(LOG_ERROR_, __VA_ARGS__, NULL)
