@@ -1,0 +1,115 @@
+/* The link to monitors: crispd's side of the conversation with every crisp-monitor (runtime/monitor/), one per pod.
+ *
+ *   none ──link_spawn / link_adopt──▶ up ──link_end──▶ none
+ *                                     └──the monitor dies──▶ lost (links_options.lost is called once)
+ *
+ * One thread of crispd (the hub's) watches all sockets and pidfds, hands answers to the callers that wait for them, and calls the callbacks below; the callbacks
+ * must not block. The functions block until the monitor answered, the patience is over (`cancel`), or the monitor is lost (ERR_UNAVAILABLE). A monitor
+ * that does not answer within the hub's answer_timeout_ns (5 s by default; for START and CREATE: as long as the caller waits) is an error that says so; killing its containers by cgroup is the caller's.
+ *
+ * The protocol is runtime/protocol.h; it is versioned, since a new crispd talks to monitors that an older one started. Any thread may call. */
+#pragma once
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/id.h"
+
+struct hub;  /* all links */
+struct link; /* one */
+
+/* How a container's init ended, as the monitor wrote it to containers/ID/exit before it told. */
+struct exit_report {
+    int status;          /* as CRI's exit_code: 0–255, 128+signal when killed by one */
+    bool oom_killed;     /* the cgroup's own oom_kill counter had moved */
+    int64_t finished_ns; /* wall clock */
+};
+
+struct hub_options {
+    const char *monitor_program;
+    int64_t answer_timeout_ns;
+    void *arg;
+    void (*exited)(void *arg, const char *pod_id, const char *container_id, const struct exit_report *report);
+    void (*lost)(void *arg, const char *pod_id); /* the monitor is dead: the caller kills its containers by cgroup */
+};
+
+int hub_open(const struct hub_options *options, struct hub **out, struct error *err);
+void hub_close(struct hub *hub); /* all links are dropped, the monitors live on */
+
+/* What makes a process this one and no other with its pid (design.md §4): recorded by the caller in pods/ID. */
+struct process_identity {
+    pid_t pid;
+    uint64_t start_ticks; /* /proc/PID/stat field 22 */
+    char boot_id[37];     /* /proc/sys/kernel/random/boot_id */
+};
+int process_identify(pid_t pid, struct process_identity *out, struct error *err);
+bool process_is(const struct process_identity *identity); /* still that very process */
+
+struct link_spawn {
+    const char *pod_id;
+    int state_dir;     /* fd of the directory in which the monitor listens at "POD_ID.sock", for the next crispd */
+    int containers_dir; /* fd of root/containers: exit records go to ID/exit */
+    int cgroup;        /* fd of the (unified) cgroup it starts in; -1: none */
+    int pod_spec;      /* memfd: the pod's spec, carried out by the monitor itself; borrowed */
+    bool shared_pid;   /* the pod shares a pid namespace: the monitor clones an init for it, which reaps */
+};
+
+/* Start a monitor and have it carry out the pod's spec. On failure no process is left, `failed_op` is the operation's number (for spec_explain) or -1. */
+int link_spawn(struct hub *hub, const struct link_spawn *spawn, struct link **out, struct process_identity *identity, int *failed_op, struct error *err);
+
+/* What a monitor says of its containers when a new crispd comes. */
+struct link_container {
+    char id[ID_SIZE];
+    enum { LINK_CREATED, LINK_RUNNING, LINK_EXITED } state;
+    pid_t pid;
+    int64_t started_ns;
+    struct exit_report exit;
+};
+
+/* Meet a monitor that an earlier crispd started: connect to POD_ID.sock, compare its identity, ask for its containers (array for free()). Bounded by `cancel`. */
+int link_adopt(struct hub *hub, const char *pod_id, int state_dir, const struct process_identity *identity, const struct cancel *cancel, struct link **out,
+               struct link_container **containers, size_t *count, struct error *err);
+
+struct link_create {
+    const char *container_id;
+    int spec;           /* memfd, borrowed */
+    int cgroup;         /* fd of the container's cgroup in the unified hierarchy: cloned into it, killed by it; -1: none */
+    int target_pid_ns;  /* fd of a pid namespace to be in; -1: a new one, or the pod's where shared_pid; see host_pid */
+    bool host_pid, new_pid_ns;
+    const char *oom_file; /* memory.events (v2) or memory.oom_control (v1), absolute; its line "oom_kill N" is read before the clone and after the exit */
+    const char *log_path; /* absolute; "": no log. The monitor opens it 0640 and writes the CRI format */
+    bool tty, stdin_open, stdin_once;
+};
+
+/* Clone the container's init and carry out its spec up to SPEC_WAIT. On failure nothing is left and failed_op says which operation (errno in err). */
+int link_create(struct link *link, const struct link_create *create, pid_t *pid, int *failed_op, struct error *err);
+/* Let it exec. *started_ns is the wall clock then. A failing exec is an error with its errno (ENOENT …) and an exit report follows. */
+int link_start(struct link *link, const char *container_id, int64_t *started_ns, int *failed_op, struct error *err);
+/* Send a signal to the container's init. A container that has exited is no error. */
+int link_signal(struct link *link, const char *container_id, int signal, struct error *err);
+/* Kill all of it: cgroup.kill where the monitor has it, else its init by pidfd. */
+int link_kill(struct link *link, const char *container_id, struct error *err);
+/* Forget an exited (or kill and forget a created) container; its fds are closed, its log is flushed. */
+int link_delete(struct link *link, const char *container_id, struct error *err);
+/* Switch to a new log file at log_path, between two records. Returns when it is open and the old one's last record is written. */
+int link_reopen_log(struct link *link, const char *container_id, struct error *err);
+
+struct link_exec {
+    const char *container_id;
+    int spec;                 /* memfd, borrowed; its SETNS operations refer to fds[] */
+    int cgroup;               /* of its own, for killing; cloned into it; -1: none */
+    int stdio[3];             /* borrowed; -1: /dev/null */
+    bool host_pid;
+};
+/* Run a process in a container and wait for its end: 0 with *status as exit_report.status. When `cancel` ends first, the exec's whole tree is killed and -1
+ * with ERR_DEADLINE or ERR_CANCELLED is returned once it is gone. failed_op as above where it could not be launched. */
+int link_exec(struct link *link, const struct link_exec *exec, const struct cancel *cancel, int *status, int *failed_op, struct error *err);
+
+/* The pod is stopped: the monitor kills what is left, flushes logs and records, and ends; returns when it is gone (bounded; then it is killed). Frees the link. */
+int link_end(struct link *link, struct error *err);
+/* Drop a link whose monitor is lost. */
+void link_free(struct link *link);

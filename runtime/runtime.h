@@ -1,0 +1,248 @@
+/* The runtime: pods and containers on this node, as crispd knows them.
+ *
+ *   pod:        (absent) ──pod_run──▶ READY ──pod_stop──▶ NOTREADY ──pod_remove──▶ (absent)
+ *                                       └──its monitor dies, or the machine reboots──▶ NOTREADY
+ *   container:  (absent) ──container_create──▶ CREATED ──container_start──▶ RUNNING ──it ends──▶ EXITED ──container_remove──▶ (absent)
+ *
+ * All state is in memory and on disk (design.md §3); status and lists are answered from memory and never wait for a pod. A mutex guards the tables and
+ * is never held while anything is waited for; what changes one pod or container takes turns on that object only. Knows neither gRPC nor
+ * CRI's messages nor images: cri/ translates into the structs below.
+ *
+ * pod_run and container_create go on to their end in a thread of their own when the caller leaves; a retry with the same key and the same `request`
+ * joins the running call or gets the finished one's id; another request gets ERR_EXISTS. A caller whose deadline passes gets ERR_DEADLINE with the stage
+ * the call is in and since when.
+ *
+ * Ids given by callers may be unique prefixes. Errors: ERR_NOT_FOUND (unknown id), ERR_INVALID (ambiguous prefix, bad input), ERR_PRECONDITION (wrong state), and what the
+ * step that failed says. Any thread may call. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/id.h"
+#include "base/str.h"
+#include "runtime/network/network.h"
+
+struct runtime;
+
+/* ---- what the operator configured; copied by runtime_open ---- */
+struct runtime_options {
+    const char *root;             /* /var/lib/crisp */
+    const char *state;            /* /run/crisp */
+    const char *monitor_program;  /* path of crisp-monitor */
+    const char *layers_dir;       /* where image layers are (lowerdirs are names relative to it) */
+    const char *cgroup_parent;    /* for pods whose request names none: "/crisp" */
+    const char *monitor_cgroup;   /* parent of the monitors' cgroups: "/crisp-monitors" */
+    int64_t nofile_soft, nofile_hard; /* rlimit of containers, clamped to what is allowed */
+    int64_t log_bytes_per_second; /* 0: no limit */
+    int64_t pids_limit;           /* of a container; 0: none */
+    bool unprivileged_ports, unprivileged_ping; /* ports from 0 and ping allowed to all in pods with a network of their own */
+    struct network_options network;
+    void *arg;
+    /* Layers a container runs on are held as long as it exists (imageservice), under its id. */
+    int (*hold_layers)(void *arg, const struct strv *layers, const char *container_id, struct error *err);
+    void (*release_layers)(void *arg, const char *container_id);
+};
+
+/* ---- pods ---- */
+enum namespace_mode { NAMESPACE_POD, NAMESPACE_CONTAINER, NAMESPACE_NODE, NAMESPACE_TARGET };
+
+struct pod_key {
+    char *name, *uid, *namespace;
+    uint32_t attempt;
+};
+
+/* cgroup limits: 0 or empty means "not given". */
+struct resources {
+    int64_t cpu_period, cpu_quota, cpu_shares;
+    int64_t memory_limit_bytes, memory_swap_limit_bytes;
+    int64_t oom_score_adj;
+    char *cpuset_cpus, *cpuset_mems;
+    struct hugepage_limit {
+        char *page_size;
+        uint64_t limit_bytes;
+    } * hugepages;
+    size_t hugepage_count;
+    struct strmap unified;
+};
+
+/* A pod's configuration: immutable after pod_run took it; shared by reference. */
+struct pod_config {
+    struct pod_key key;
+    char *hostname;
+    char *log_directory; /* absolute, or "" */
+    struct strv dns_servers, dns_searches, dns_options;
+    struct network_port *ports; /* host_ip owned */
+    size_t port_count;
+    struct strmap labels, annotations;
+    char *runtime_handler;
+    char *cgroup_parent; /* "" : the configuration's */
+    struct strmap sysctls;
+    enum namespace_mode network, pid, ipc;
+    bool privileged;
+    void *request; /* the request, in a canonical form that equals another's exactly when they ask the same */
+    size_t request_length;
+};
+
+enum pod_state { POD_READY, POD_NOTREADY };
+
+/* A pod as it was when it was asked for. `config` is shared, read-only, valid until pod_status_free. */
+struct pod_status {
+    char id[ID_SIZE];
+    const struct pod_config *config;
+    enum pod_state state;
+    int64_t created_ns;
+    struct strv ips;
+    char *netns_path;   /* "" with the host's network */
+    pid_t monitor_pid;  /* 0 when there is none */
+    char *reason;       /* why it is NOTREADY where that was not asked for ("MonitorLost"), else "" */
+};
+
+/* ---- containers ---- */
+enum mount_propagation { PROPAGATION_PRIVATE, PROPAGATION_HOST_TO_CONTAINER, PROPAGATION_BIDIRECTIONAL };
+
+struct mount_request {
+    char *container_path, *host_path;
+    bool readonly, recursive_read_only;
+    enum mount_propagation propagation;
+};
+
+struct device_request {
+    char *container_path, *host_path, *permissions;
+};
+
+enum { NO_ID = -1 };
+
+/* A container's configuration, image and request already merged; immutable after container_create took it. */
+struct container_config {
+    char *pod_id;
+    char *name;
+    uint32_t attempt;
+    char *image_id;         /* "sha256:…" */
+    char *image_name;       /* as the user asked for it */
+    struct strv layers;     /* names below layers_dir, the lowest first */
+    struct strv args;       /* never empty */
+    struct strv env;        /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
+    char *working_dir;      /* "" : / */
+    struct strmap labels, annotations;
+    char *log_path;         /* relative to the pod's log_directory; "" : no log */
+    bool stdin_open, stdin_once, tty;
+    char *user;             /* "uid", "name", "uid:gid", "name:group"; "" : root. Names are looked up in the layers' /etc/passwd and /etc/group */
+    int64_t run_as_group;   /* NO_ID: from the user */
+    struct strv supplemental_groups; /* decimal */
+    bool privileged, readonly_rootfs, no_new_privs;
+    struct strv add_capabilities, drop_capabilities, add_ambient_capabilities; /* "CAP_NET_ADMIN", "NET_ADMIN", "ALL" */
+    struct strv masked_paths, readonly_paths;
+    enum namespace_mode pid;
+    char *target_id; /* NAMESPACE_TARGET: whose pid namespace */
+    struct mount_request *mounts;
+    size_t mount_count;
+    struct device_request *devices;
+    size_t device_count;
+    char *stop_signal; /* "SIGTERM", "15"; "" : SIGTERM */
+    struct resources resources;
+    void *request;
+    size_t request_length;
+};
+
+enum container_state { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_EXITED, CONTAINER_UNKNOWN };
+
+struct container_status {
+    char id[ID_SIZE];
+    const struct container_config *config; /* shared, read-only */
+    enum container_state state;
+    int64_t created_ns, started_ns, finished_ns; /* 0: not yet */
+    int exit_code;
+    char *reason;  /* "Completed", "Error", "OOMKilled", "MonitorLost", "StartError", … ; "" while it lives */
+    char *message; /* for people; "" when there is nothing to say */
+    pid_t pid;     /* 0 unless created or running */
+    char *log_path; /* absolute; "" */
+    struct resources resources; /* in force: as requested, then as updated */
+    int64_t uid, gid;           /* the effective user of its init */
+    struct strv groups;         /* and its supplemental groups, decimal */
+};
+
+/* ---- life of the runtime ---- */
+
+/* Open the state: make directories, take in every record (a torn, damaged or duplicate one is set aside and logged: recovery is never fatal), meet the monitors in
+ * parallel, each with a deadline. Returns as soon as the records are read; monitors not met yet are met in the background, their pods are listed
+ * as recorded meanwhile. */
+int runtime_open(const struct runtime_options *options, struct runtime **out, struct error *err);
+/* Drop everything in memory; pods and monitors go on. Calls under way must have ended or been cancelled. */
+void runtime_close(struct runtime *rt);
+/* Wait until every monitor recorded was met or given up. */
+void runtime_recovered(struct runtime *rt, const struct cancel *cancel);
+struct network *runtime_network(struct runtime *rt);
+/* "" or what stops this node from running pods (overlayfs missing, …), for Status' RuntimeReady. */
+void runtime_ready(struct runtime *rt, char reason[256]);
+/* What this kernel and host offer, and the state of recovery (records set aside), as JSON for verbose Status; caller frees. */
+char *runtime_info_json(struct runtime *rt);
+
+/* ---- pods; the runtime takes ownership of `config` in every case ---- */
+int pod_run(struct runtime *rt, struct pod_config *config, char id[ID_SIZE], const struct cancel *cancel, struct error *err);
+/* Stops its containers (SIGKILL), gives network and namespaces back. Unknown or stopped: OK. [CRI StopPodSandbox] */
+int pod_stop(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err);
+/* Removes it with its containers, stopping what runs. Unknown: OK. [CRI RemovePodSandbox] */
+int pod_remove(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err);
+int pod_status(struct runtime *rt, const char *id, struct pod_status *out, struct error *err);
+/* All pods, newest first; for pod_list_free. */
+struct pod_status *pod_list(struct runtime *rt, size_t *count);
+void pod_status_free(struct pod_status *status);
+void pod_list_free(struct pod_status *list, size_t count);
+/* Verbose info, as JSON: pid, netns path, configuration, monitor, cgroups; caller frees. */
+char *pod_info_json(struct runtime *rt, const char *id, struct error *err);
+struct pod_config *pod_config_new(void);
+void pod_config_free(struct pod_config *config); /* only for one that pod_run did not take */
+
+/* ---- containers ---- */
+int container_create(struct runtime *rt, struct container_config *config, char id[ID_SIZE], const struct cancel *cancel, struct error *err);
+int container_start(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err);
+/* The stop signal, then after `grace_ns` SIGKILL to the whole container; returns when it is gone. Several callers: the earliest end of grace counts. Unknown or exited: OK. */
+int container_stop(struct runtime *rt, const char *id, int64_t grace_ns, const struct cancel *cancel, struct error *err);
+/* Removes it, killing it first where it runs. Unknown: OK. */
+int container_remove(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err);
+int container_status(struct runtime *rt, const char *id, struct container_status *out, struct error *err);
+struct container_status *container_list(struct runtime *rt, size_t *count); /* newest first */
+void container_status_free(struct container_status *status);
+void container_list_free(struct container_status *list, size_t count);
+char *container_info_json(struct runtime *rt, const char *id, struct error *err);
+int container_update(struct runtime *rt, const char *id, const struct resources *resources, struct error *err);
+int container_reopen_log(struct runtime *rt, const char *id, struct error *err);
+struct container_config *container_config_new(void);
+void container_config_free(struct container_config *config);
+void resources_copy(struct resources *to, const struct resources *from);
+void resources_free(struct resources *resources);
+
+enum { EXEC_OUTPUT_MAX = 8 << 20 }; /* stdout and stderr together, so that the answer stays below gRPC's 16 MiB; what is beyond is read and discarded */
+
+struct exec_result {
+    int exit_code;
+    char *out, *err; /* bytes; not NUL-terminated text */
+    size_t out_length, err_length;
+};
+/* Run a command in a running container. When timeout_ns (0: none) or the patience ends, its whole tree is killed: ERR_DEADLINE. After its end
+ * a child that still holds stdout is waited for no longer than a short, fixed drain. [CRI ExecSync] */
+int container_exec(struct runtime *rt, const char *id, const struct strv *command, int64_t timeout_ns, const struct cancel *cancel,
+                   struct exec_result *result, struct error *err);
+void exec_result_free(struct exec_result *result);
+
+/* From the cgroups; figures the kernel does not have are -1. The writable layer's are measured by a slow walk in the background, never in the caller's time. */
+struct container_stats {
+    char id[ID_SIZE];
+    const struct container_config *config;
+    int64_t time_ns;
+    int64_t cpu_usage_ns, cpu_nano_cores;
+    int64_t memory_usage_bytes, memory_working_set_bytes, memory_available_bytes, memory_rss_bytes, memory_page_faults, memory_major_page_faults;
+    int64_t swap_usage_bytes, swap_available_bytes;
+    int64_t writable_bytes, writable_inodes, writable_time_ns;
+};
+int container_stats(struct runtime *rt, const char *id, struct container_stats *out, struct error *err);
+struct container_stats *container_stats_list(struct runtime *rt, size_t *count);
+void container_stats_free(struct container_stats *stats);
+void container_stats_list_free(struct container_stats *list, size_t count);
+/* What the containers' writable layers take, for ImageFsInfo's container_filesystems. */
+void runtime_writable_usage(struct runtime *rt, uint64_t *bytes, uint64_t *inodes);

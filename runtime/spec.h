@@ -1,0 +1,96 @@
+/* The launch spec: everything a process needs to become what it shall be, compiled by crispd into one flat list of operations, carried out in order by
+ * crisp-monitor or by a child it cloned (runtime/monitor/launch.c). Between clone and exec there is only the loop over the operations: no allocation, no
+ * parsing, no lock, no decision that crispd could have made.
+ *
+ * A spec is one block of memory without pointers (strings and lists are offsets), so it travels as a sealed memfd and is checked as a whole once
+ * (spec_check) before anything of it is carried out. An operation that fails is named by its number; spec_explain makes the words.
+ *
+ * Three kinds of spec use the same operations: a pod's (carried out by the monitor itself, once), a container's (by its init), an exec's.
+ *
+ * Paths "in the root": resolved with openat2 RESOLVE_IN_ROOT beneath the root file system that SPEC_ROOT opened, so neither `..` nor a symlink leaves it. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/str.h"
+
+enum { SPEC_VERSION = 1, SPEC_SIZE_MAX = 4 << 20, SPEC_OPS_MAX = 4096 };
+
+enum spec_op_type {
+    /* what                      text[0]         text[1]    text[2]   number[]                              list */
+    SPEC_WRITE,            /*    path            text                 0: SPEC_MAY_* flags                       write(2) into an existing file of the host */
+    SPEC_SYSCTL,           /*    dotted name     value                                                          /proc/sys, '.'→'/' */
+    SPEC_UNSHARE,          /*                                         0: CLONE_NEW* flags                       */
+    SPEC_SETNS,            /*                                         0: index of a passed fd, 1: CLONE_NEW*    */
+    SPEC_HOSTNAME,         /*    name                                                                           */
+    SPEC_LINK_UP,          /*    interface                                                                      "lo" */
+    SPEC_PIN_NETNS,        /*    path                                                                           bind /proc/self/ns/net onto a new file there */
+    SPEC_PROPAGATION,      /*    path                                 0: MS_SLAVE|MS_REC …                      */
+    SPEC_OVERLAY,          /*    directory       target     options                                             chdir there, mount overlay at target: lowerdir names are relative */
+    SPEC_ROOT,             /*    path                                                                           the root file system from here on */
+    SPEC_MOUNT,            /*    source          target     fstype    0: MS_* flags, 1: SPEC_MAY_*  data=text[3] new file system, target in the root, made where missing */
+    SPEC_BIND,             /*    source (host)   target               0: SPEC_BIND_* flags, 1: MS_* propagation detached tree, target in the root, made where missing as what the source is */
+    SPEC_MKDIR,            /*    path in root                         0: mode                                   with parents; existing is fine */
+    SPEC_MKNOD,            /*    path in root                         0: mode, 1: dev, 2: uid, 3: gid           where mknod is denied (user namespace) the host's node is bound */
+    SPEC_SYMLINK,          /*    path in root    target                                                         existing is fine */
+    SPEC_MASK,             /*    path in root                                                                   /dev/null over a file, empty read-only tmpfs over a directory; missing is fine */
+    SPEC_READONLY,         /*    path in root                                                                   bind over itself, read-only; missing is fine */
+    SPEC_PIVOT,            /*                                                                                   pivot_root into the root, old root detached */
+    SPEC_ROOT_READONLY,    /*                                                                                   after SPEC_PIVOT */
+    SPEC_CONSOLE,          /*                                                                                   open the container's ptmx, send the master to the monitor, slave → stdio, /dev/console */
+    SPEC_RLIMIT,           /*                                         0: resource, 1: soft, 2: hard             clamped to what is allowed (EPERM is no error) */
+    SPEC_CHDIR,            /*    path                                 0: 1 = make it where missing, as 1: uid, 2: gid   checked to be inside the root (CVE-2024-21626) */
+    SPEC_GROUPS,           /*                                         0: count; list: gids                      setgroups */
+    SPEC_BOUNDING,         /*                                         0: mask to keep                           */
+    SPEC_USER,             /*                                         0: uid, 1: gid                            keeps capabilities over the change */
+    SPEC_CAPS,             /*                                         0: effective, 1: permitted, 2: inheritable, 3: ambient masks */
+    SPEC_NO_NEW_PRIVS,     /*                                                                                   */
+    SPEC_SECCOMP,          /*                                         list: sock_filter program                 */
+    SPEC_UMASK,            /*                                         0: mask                                   */
+    SPEC_WAIT,             /*                                                                                   "created": report to the monitor, wait for its go */
+    SPEC_EXEC,             /*                                         list: argv and envp                       looked up in the spec's PATH where argv[0] has no '/'; always last in a container's or exec's spec */
+    SPEC_OP_COUNT,
+};
+
+enum {
+    SPEC_MAY_EPERM = 1, /* EPERM/EACCES is no failure (lowering oom_score_adj without CAP_SYS_RESOURCE) */
+    SPEC_MAY_ENOENT = 2,
+    SPEC_BIND_READONLY = 1,
+    SPEC_BIND_RECURSIVE = 2,
+    SPEC_BIND_READONLY_RECURSIVE = 4,
+    SPEC_BIND_SOURCE_MKDIR = 8, /* a missing host directory is made */
+};
+
+/* Building, in crispd. A builder grows; nothing fails before spec_finish. Strings are copied. */
+struct spec_builder;
+
+struct spec_builder *spec_new(void);
+void spec_free(struct spec_builder *b);
+
+/* One call an operation; unused texts NULL, unused numbers left out. */
+struct spec_args {
+    const char *text[4];
+    uint64_t number[4];
+    const void *list; /* SPEC_GROUPS, SPEC_SECCOMP */
+    size_t list_bytes;
+};
+void spec_add(struct spec_builder *b, enum spec_op_type type, struct spec_args args);
+#define spec_op(b, type, ...) spec_add((b), (type), (struct spec_args){__VA_ARGS__})
+/* SPEC_EXEC. */
+void spec_exec(struct spec_builder *b, const struct strv *argv, const struct strv *envp);
+
+/* The finished spec as a sealed memfd (caller closes). ERR_EXHAUSTED beyond SPEC_SIZE_MAX or SPEC_OPS_MAX. */
+int spec_finish(struct spec_builder *b, struct error *err);
+
+/* In words, one operation a line, for people and tests ("mount proc at /proc nosuid,nodev,noexec"). Caller frees. */
+char *spec_dump(const struct spec_builder *b);
+/* "mount /srv/data at /data" for operation `n`, for an error the monitor reported; caller frees. */
+char *spec_explain(const struct spec_builder *b, size_t n);
+
+/* Reading, in the monitor: no allocation. `memory` is the mapped memfd. */
+struct spec; /* the block itself */
+/* The spec if every offset, count and type in it is sound; NULL otherwise. */
+const struct spec *spec_check(const void *memory, size_t size);
