@@ -51,7 +51,8 @@ config_defaults(const struct config_key keys[], size_t count, void *target)
 static int
 wrong(const struct toml_node *node, const char *file, struct error *err, const char *what)
 {
-    return error_set(err, ERR_INVALID, "%s:%d: %s: %s, found a %s", file, node->line, node->key, what, toml_type_name(node->type));
+    const char *type = toml_type_name(node->type);
+    return error_set(err, ERR_INVALID, "%s:%d: %s: %s, found %s %s", file, node->line, node->key, what, strchr("ai", *type) ? "an" : "a", type);
 }
 
 static bool
@@ -69,7 +70,8 @@ read_string(const struct config_key *key, const struct toml_node *node, void *fi
 {
     if (node->type != TOML_STRING)
         return wrong(node, file, err, "wants a string");
-    if (key->type == CONFIG_PATH && node->string[0] != '/')
+    bool may_be_empty = str_empty(key->fallback);
+    if (key->type == CONFIG_PATH && node->string[0] != '/' && !(may_be_empty && str_empty(node->string)))
         return error_set(err, ERR_INVALID, "%s:%d: %s: \"%s\" is not an absolute path", file, node->line, node->key, node->string);
     if (!allowed(key, node->string))
         return error_set(err, ERR_INVALID, "%s:%d: %s: \"%s\" is none of: %s", file, node->line, node->key, node->string, key->one_of);
@@ -243,6 +245,54 @@ config_print(const struct config_key keys[], size_t count, const void *target, F
         (void)fprintf(out, "# %s\n%s = ", key->help, key->name);
         print_value(key, (const char *)target + key->offset, out);
         (void)fputc('\n', out);
+    }
+}
+
+static void
+document_type(const struct config_key *key, FILE *out)
+{
+    static const char *const names[] = {"string", "absolute path", "list of strings", "integer", "boolean"};
+    if (key->one_of) {
+        cleanup_strv struct strv values = {0};
+        strv_split(&values, key->one_of, ' ', true);
+        for (size_t i = 0; i < values.count; i++)
+            (void)fprintf(out, "%s`\"%s\"`", i ? " or " : "", values.items[i]);
+    } else if (key->type == CONFIG_INTEGER)
+        (void)fprintf(out, "integer, %lld to %lld", (long long)key->least, (long long)key->most);
+    else
+        (void)fputs(names[key->type], out);
+}
+
+void
+config_document(const struct config_key keys[], size_t count, FILE *out)
+{
+    const char *table = NULL;
+    for (const struct config_key *key = keys; key < keys + count; key++) {
+        if (!str_eq(table, key->table)) {
+            table = key->table;
+            if (*table)
+                (void)fprintf(out, "\n### [%s]\n", table);
+            else
+                (void)fputs("\n### Top level\n", out);
+            (void)fputs("\n| key | type | default | meaning |\n|---|---|---|---|\n", out);
+        }
+        struct {
+            union {
+                char *string;
+                struct strv list;
+                int64_t integer;
+                bool boolean;
+            } value;
+        } holder = {0};
+        struct config_key alone = *key;
+        alone.offset = 0;
+        config_defaults(&alone, 1, &holder);
+        (void)fprintf(out, "| `%s` | ", key->name);
+        document_type(key, out);
+        (void)fputs(" | `", out);
+        print_value(key, &holder, out);
+        (void)fprintf(out, "` | %s |\n", key->help);
+        config_free(&alone, 1, &holder);
     }
 }
 

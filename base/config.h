@@ -1,5 +1,5 @@
 /* Configuration: a table says which keys exist, of which type, where they go; files are read against it. A key that no line of the table names, or a
- * value of the wrong type or out of range, is an error with file and line. The same table makes docs/configure.md's list (crispd --print-config). */
+ * value of the wrong type or out of range, is an error with file and line. The same table makes crispd --print-config and docs/configure.md's list. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,7 +12,7 @@
 
 enum config_type {
     CONFIG_STRING,  /* char *, owned by the configuration */
-    CONFIG_PATH,    /* char *, must be absolute */
+    CONFIG_PATH,    /* char *, must be absolute; may be empty where the default is */
     CONFIG_STRINGS, /* struct strv; a later file replaces the whole list */
     CONFIG_INTEGER, /* int64_t within least…most */
     CONFIG_BOOLEAN, /* bool */
@@ -37,4 +37,6 @@ int config_read_file(const struct config_key keys[], size_t count, void *target,
 int config_read(const struct config_key keys[], size_t count, void *target, const char *path, bool must_exist, struct error *err);
 /* Print the configuration in force as TOML, each key with its help. */
 void config_print(const struct config_key keys[], size_t count, const void *target, FILE *out);
+/* The keys with type, default and help as tables of Markdown, one for each [table]. */
+void config_document(const struct config_key keys[], size_t count, FILE *out);
 void config_free(const struct config_key keys[], size_t count, void *target);

@@ -53,6 +53,15 @@ kind_of_errno(int errnum)
     }
 }
 
+/* By way of a copy: the new words may quote the old ones. */
+__attribute__((format(printf, 2, 0))) static void
+put_words(struct error *err, const char *format, va_list args)
+{
+    char words[ERROR_MESSAGE_MAX];
+    (void)vsnprintf(words, sizeof words, format, args);
+    memcpy(err->message, words, strlen(words) + 1);
+}
+
 int
 error_set(struct error *err, enum error_kind kind, const char *format, ...)
 {
@@ -60,10 +69,10 @@ error_set(struct error *err, enum error_kind kind, const char *format, ...)
         return -1;
     va_list args;
     va_start(args, format);
+    put_words(err, format, args);
+    va_end(args);
     err->kind = kind;
     err->errnum = 0;
-    (void)vsnprintf(err->message, sizeof err->message, format, args);
-    va_end(args);
     return -1;
 }
 
@@ -74,10 +83,10 @@ error_errno(struct error *err, int errnum, const char *format, ...)
         return -1;
     va_list args;
     va_start(args, format);
+    put_words(err, format, args);
+    va_end(args);
     err->kind = kind_of_errno(errnum);
     err->errnum = errnum;
-    (void)vsnprintf(err->message, sizeof err->message, format, args);
-    va_end(args);
     size_t used = strlen(err->message);
     (void)snprintf(err->message + used, sizeof err->message - used, ": %s", strerrordesc_np(errnum) ? strerrordesc_np(errnum) : "unknown error");
     return -1;

@@ -77,6 +77,9 @@ file_mkdirs(const char *path, mode_t mode, struct error *err)
             break;
         slash++;
     }
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+        return error_set(err, ERR_EXISTS, "make directory %s: something else is there", path);
     return 0;
 }
 
@@ -173,7 +176,7 @@ file_replace(int dirfd, const char *path, const void *data, size_t length, mode_
     return 0;
 }
 
-/* Walks a tree depth first, an open directory a level; both users bound it to one mount. */
+/* Trees are walked depth first, with an open directory a level, and never into another mount. */
 static int
 open_same_mount(int dirfd, const char *name)
 {
@@ -181,32 +184,94 @@ open_same_mount(int dirfd, const char *name)
     return (int)syscall(SYS_openat2, dirfd, name, &how, sizeof how);
 }
 
+/* A tree that is being removed. What lies too deep is moved up to its top first and then removed from there, so that a program that nests directories
+ * without end costs neither fds nor stack. */
+struct removal {
+    int top;
+    unsigned moved;
+};
+
+enum { DEPTH_MAX = 128 };
+
 static int
-remove_below(int dirfd, const char *name, struct error *err)
+move_up(struct removal *removal, int dirfd, const char *name, struct error *err)
+{
+    char up[32];
+    (void)snprintf(up, sizeof up, ".too-deep.%u", removal->moved++);
+    if (renameat2(dirfd, name, removal->top, up, RENAME_NOREPLACE) == 0 || errno == ENOENT)
+        return 0;
+    return errno == EEXIST ? move_up(removal, dirfd, name, err) : error_errno(err, errno, "remove %s", name);
+}
+
+static int remove_directory(struct removal *removal, int dirfd, const char *name, int depth, struct error *err);
+
+static int
+remove_entry(struct removal *removal, int dirfd, const struct dirent *entry, int depth, struct error *err)
+{
+    if (entry->d_type != DT_DIR) {
+        if (unlinkat(dirfd, entry->d_name, 0) == 0 || errno == ENOENT)
+            return 0;
+        if (errno != EISDIR)
+            return error_errno(err, errno, "remove %s", entry->d_name);
+    }
+    return depth < DEPTH_MAX ? remove_directory(removal, dirfd, entry->d_name, depth + 1, err) : move_up(removal, dirfd, entry->d_name, err);
+}
+
+/* Takes the fd. */
+static int
+remove_below(struct removal *removal, int fd, int depth, struct error *err)
+{
+    cleanup_closedir DIR *dir = fdopendir(fd);
+    if (!dir) {
+        int errnum = errno;
+        (void)close(fd);
+        return error_errno(err, errnum, "read a directory");
+    }
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, ".."))
+            TRY(remove_entry(removal, fd, entry, depth, err));
+    return 0;
+}
+
+static int
+remove_directory(struct removal *removal, int dirfd, const char *name, int depth, struct error *err)
 {
     int fd = open_same_mount(dirfd, name);
     if (fd < 0)
         return errno == ENOENT ? 0 : error_errno(err, errno == EXDEV ? EBUSY : errno, "remove %s", name);
-    cleanup_closedir DIR *dir = fdopendir(fd);
-    if (!dir) {
-        (void)close(fd);
-        return error_errno(err, errno, "remove %s", name);
-    }
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        if (str_eq(entry->d_name, ".") || str_eq(entry->d_name, ".."))
-            continue;
-        if (entry->d_type != DT_DIR && unlinkat(fd, entry->d_name, 0) == 0)
-            continue;
-        if (entry->d_type != DT_DIR && errno == ENOENT)
-            continue;
-        if (entry->d_type != DT_DIR && errno != EISDIR)
-            return error_errno(err, errno, "remove %s", entry->d_name);
-        if (remove_below(fd, entry->d_name, err) < 0)
-            return error_prefix(err, "%s", name);
-    }
+    if (remove_below(removal, fd, depth, err) < 0)
+        return error_prefix(err, "%s", name);
     if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
         return error_errno(err, errno, "remove directory %s", name);
     return 0;
+}
+
+/* As often as something was moved up meanwhile. */
+static int
+remove_tree(int parent, const char *name, struct error *err)
+{
+    cleanup_close int top = open_same_mount(parent, name);
+    if (top < 0)
+        return errno == ENOENT ? 0 : error_errno(err, errno == EXDEV ? EBUSY : errno, "remove %s", name);
+    struct removal removal = {.top = top};
+    for (unsigned before = ~0U; before != removal.moved;) {
+        before = removal.moved;
+        int fd = TRY(file_open(top, ".", O_RDONLY | O_DIRECTORY, 0, err));
+        if (remove_below(&removal, fd, 0, err) < 0)
+            return error_prefix(err, "%s", name);
+    }
+    if (unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return error_errno(err, errno, "remove directory %s", name);
+    return 0;
+}
+
+static char *
+without_trailing_slashes(const char *path)
+{
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    return str_ndup(path, length);
 }
 
 int
@@ -214,7 +279,8 @@ file_remove_tree(int dirfd, const char *path, struct error *err)
 {
     const char *name;
     struct error missing = {0};
-    cleanup_close int parent = open_parent(dirfd, path, &name, &missing);
+    cleanup_free char *plain = without_trailing_slashes(path);
+    cleanup_close int parent = open_parent(dirfd, plain, &name, &missing);
     if (parent < 0) {
         if (missing.errnum == ENOENT)
             return 0;
@@ -226,11 +292,11 @@ file_remove_tree(int dirfd, const char *path, struct error *err)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return error_errno(err, errno, "remove %s", path);
-    return remove_below(parent, name, err);
+    return remove_tree(parent, name, err);
 }
 
 static void
-usage_below(int fd, uint64_t *bytes, uint64_t *inodes)
+usage_below(int fd, int depth, uint64_t *bytes, uint64_t *inodes)
 {
     cleanup_closedir DIR *dir = fdopendir(fd);
     if (!dir) {
@@ -245,9 +311,9 @@ usage_below(int fd, uint64_t *bytes, uint64_t *inodes)
             continue;
         *bytes += (uint64_t)st.st_blocks * 512;
         *inodes += 1;
-        int below = S_ISDIR(st.st_mode) ? open_same_mount(fd, entry->d_name) : -1;
+        int below = S_ISDIR(st.st_mode) && depth < DEPTH_MAX ? open_same_mount(fd, entry->d_name) : -1;
         if (below >= 0)
-            usage_below(below, bytes, inodes);
+            usage_below(below, depth + 1, bytes, inodes);
     }
 }
 
@@ -258,7 +324,7 @@ file_usage(int dirfd, const char *path, uint64_t *bytes, uint64_t *inodes, struc
     struct stat st;
     *bytes = fstat(fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
     *inodes = 1;
-    usage_below(fd, bytes, inodes);
+    usage_below(fd, 1, bytes, inodes);
     return 0;
 }
 

@@ -19,7 +19,7 @@ int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, struc
 /* Make a directory and its missing parents (mode for those made) beneath dirfd, following symlinks only inside it; returns an O_PATH fd of the last. */
 int file_mkdirs_beneath(int dirfd, const char *path, mode_t mode, struct error *err);
 
-/* Make a directory and its missing parents, as mkdir -p. */
+/* Make a directory and its missing parents, as mkdir -p. ERR_EXISTS when something else is there. */
 int file_mkdirs(const char *path, mode_t mode, struct error *err);
 
 /* Read a whole file of at most `limit` bytes; NUL-terminated, caller frees. ERR_EXHAUSTED when larger. out_length may be NULL. */
@@ -37,10 +37,11 @@ int file_put(int dirfd, const char *path, const char *text, struct error *err);
 int file_replace(int dirfd, const char *path, const void *data, size_t length, mode_t mode, bool durable, struct error *err);
 
 /* Remove a directory with all that is in it. Never crosses a mount (a mounted directory below fails with EBUSY: the data behind it is not ours to
- * delete) and follows no symlink. What is gone already is no error. */
+ * delete) and follows no symlink. What is gone already is no error. However deep the tree, it takes a bounded number of fds. */
 int file_remove_tree(int dirfd, const char *path, struct error *err);
 
-/* Bytes on disk (blocks) and inodes of everything below; crosses no mount. A file that vanishes meanwhile is skipped. */
+/* Bytes on disk (blocks) and inodes of everything below, down to 128 levels (deeper trees are made to trouble who walks them); crosses no mount. A file that
+ * vanishes meanwhile is skipped. */
 int file_usage(int dirfd, const char *path, uint64_t *bytes, uint64_t *inodes, struct error *err);
 
 /* A sealed memfd (no write, grow, shrink) with these bytes, named for /proc. */

@@ -99,6 +99,43 @@ str_ends(const char *s, const char *suffix)
     return length >= tail && memcmp(s + length - tail, suffix, tail) == 0;
 }
 
+/* How many bytes the character takes that begins here; 0 when it is malformed. */
+static size_t
+utf8_length(const unsigned char *s, size_t left)
+{
+    static const struct {
+        unsigned char least, most; /* first byte */
+        unsigned char second_least, second_most;
+        size_t length;
+    } forms[] = {
+        {0x00, 0x7f, 0x00, 0xff, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3},
+        {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        if (s[0] < forms[i].least || s[0] > forms[i].most)
+            continue;
+        size_t length = forms[i].length;
+        if (length > left || (length > 1 && (s[1] < forms[i].second_least || s[1] > forms[i].second_most)))
+            return 0;
+        for (size_t at = 2; at < length; at++)
+            if ((s[at] & 0xc0) != 0x80)
+                return 0;
+        return length;
+    }
+    return 0;
+}
+
+bool
+str_utf8_valid(const char *s, size_t length)
+{
+    for (size_t at = 0, step; at < length; at += step) {
+        step = utf8_length((const unsigned char *)s + at, length - at);
+        if (step == 0)
+            return false;
+    }
+    return true;
+}
+
 void
 str_wipe_free(char *s)
 {

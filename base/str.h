@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "base/error.h"
 
 /* Like malloc, calloc, realloc, strdup, strndup, asprintf; the caller frees. str_dup(NULL) is NULL. */
@@ -22,6 +23,8 @@ bool str_eq(const char *a, const char *b);      /* NULL equals only NULL */
 bool str_empty(const char *s);                  /* NULL or "" */
 bool str_starts(const char *s, const char *prefix);
 bool str_ends(const char *s, const char *suffix);
+/* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
+bool str_utf8_valid(const char *s, size_t length);
 /* Overwrite a secret before it is freed; `s` may be NULL. */
 void str_wipe_free(char *s);
 
