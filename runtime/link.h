@@ -18,27 +18,24 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/id.h"
+#include "runtime/exit_record.h"
 
 struct hub;  /* all links */
 struct link; /* one */
 
-/* How a container's init ended, as the monitor wrote it to containers/ID/exit before it told. */
-struct exit_report {
-    int status;          /* as CRI's exit_code: 0–255, 128+signal when killed by one */
-    bool oom_killed;     /* the cgroup's own oom_kill counter had moved */
-    int64_t finished_ns; /* wall clock */
-};
+#define HUB_ANSWER_TIMEOUT_NS (INT64_C(5) * 1000 * 1000 * 1000)
 
 struct hub_options {
     const char *monitor_program;
-    int64_t answer_timeout_ns;
+    int64_t answer_timeout_ns; /* 0: HUB_ANSWER_TIMEOUT_NS */
     void *arg;
     void (*exited)(void *arg, const char *pod_id, const char *container_id, const struct exit_report *report);
     void (*lost)(void *arg, const char *pod_id); /* the monitor is dead: the caller kills its containers by cgroup */
 };
 
 int hub_open(const struct hub_options *options, struct hub **out, struct error *err);
-void hub_close(struct hub *hub); /* all links are dropped, the monitors live on */
+/* All links are dropped and freed, the monitors live on. No call may be under way. */
+void hub_close(struct hub *hub);
 
 /* What makes a process this one and no other with its pid (design.md §4): recorded by the caller in pods/ID. */
 struct process_identity {
@@ -82,6 +79,7 @@ struct link_create {
     bool host_pid, new_pid_ns;
     const char *oom_file; /* memory.events (v2) or memory.oom_control (v1), absolute; its line "oom_kill N" is read before the clone and after the exit */
     const char *log_path; /* absolute; "": no log. The monitor opens it 0640 and writes the CRI format */
+    int64_t log_bytes_per_second; /* a container that writes more is slowed down, nothing is dropped; 0: no limit */
     bool tty, stdin_open, stdin_once;
 };
 
@@ -100,10 +98,9 @@ int link_reopen_log(struct link *link, const char *container_id, struct error *e
 
 struct link_exec {
     const char *container_id;
-    int spec;                 /* memfd, borrowed; its SETNS operations refer to fds[] */
+    int spec;                 /* memfd, borrowed; begins with SPEC_SETNS of the container's mount and cgroup namespaces */
     int cgroup;               /* of its own, for killing; cloned into it; -1: none */
     int stdio[3];             /* borrowed; -1: /dev/null */
-    bool host_pid;
 };
 /* Run a process in a container and wait for its end: 0 with *status as exit_report.status. When `cancel` ends first, the exec's whole tree is killed and -1
  * with ERR_DEADLINE or ERR_CANCELLED is returned once it is gone. failed_op as above where it could not be launched. */

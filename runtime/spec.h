@@ -5,7 +5,10 @@
  * A spec is one block of memory without pointers (strings and lists are offsets), so it travels as a sealed memfd and is checked as a whole once
  * (spec_check) before anything of it is carried out. An operation that fails is named by its number; spec_explain makes the words.
  *
- * Three kinds of spec use the same operations: a pod's (carried out by the monitor itself, once), a container's (by its init), an exec's.
+ * Three kinds of spec use the same operations: a pod's (carried out by the monitor itself, once), a container's (by its init), an exec's. A container's init is
+ * cloned with the pid namespace and the unified cgroup that link_create names and nothing else; its spec joins v1 cgroups, then unshares mount and cgroup
+ * namespaces. Without an operation every container and exec gets: a session of its own, no signal blocked or ignored, no fd but 0–2, SIGKILL when the
+ * monitor dies.
  *
  * Paths "in the root": resolved with openat2 RESOLVE_IN_ROOT beneath the root file system that SPEC_ROOT opened, so neither `..` nor a symlink leaves it. */
 #pragma once
@@ -24,15 +27,17 @@ enum spec_op_type {
     SPEC_WRITE,            /*    path            text                 0: SPEC_MAY_* flags                       write(2) into an existing file of the host */
     SPEC_SYSCTL,           /*    dotted name     value                                                          /proc/sys, '.'→'/' */
     SPEC_UNSHARE,          /*                                         0: CLONE_NEW* flags                       */
-    SPEC_SETNS,            /*                                         0: index of a passed fd, 1: CLONE_NEW*    */
+    SPEC_SETNS,            /*                                         0: CLONE_NEW* flags                       of the container the exec is for (its pid namespace was entered by the clone) */
     SPEC_HOSTNAME,         /*    name                                                                           */
     SPEC_LINK_UP,          /*    interface                                                                      "lo" */
     SPEC_PIN_NETNS,        /*    path                                                                           bind /proc/self/ns/net onto a new file there */
-    SPEC_PROPAGATION,      /*    path                                 0: MS_SLAVE|MS_REC …                      */
-    SPEC_OVERLAY,          /*    directory       target     options                                             chdir there, mount overlay at target: lowerdir names are relative */
+    SPEC_POD_SHM,          /*                                         0: bytes                                  of a pod: its tmpfs for SPEC_SHM, kept by the monitor outside the host's mount table */
+    SPEC_PROPAGATION,      /*    path                                 0: MS_SLAVE|MS_REC …                      takes the trees of later SPEC_BINDs with MS_SHARED first: they stay the host's peers */
+    SPEC_OVERLAY,          /*    directory       target     options   0: MS_* flags                             chdir there, mount overlay at target: lowerdir names are relative */
     SPEC_ROOT,             /*    path                                                                           the root file system from here on */
     SPEC_MOUNT,            /*    source          target     fstype    0: MS_* flags, 1: SPEC_MAY_*  data=text[3] new file system, target in the root, made where missing */
     SPEC_BIND,             /*    source (host)   target               0: SPEC_BIND_* flags, 1: MS_* propagation detached tree, target in the root, made where missing as what the source is */
+    SPEC_SHM,              /*    target in root                                                                 the pod's SPEC_POD_SHM, read-write, nosuid,nodev,noexec; made where missing */
     SPEC_MKDIR,            /*    path in root                         0: mode                                   with parents; existing is fine */
     SPEC_MKNOD,            /*    path in root                         0: mode, 1: dev, 2: uid, 3: gid           where mknod is denied (user namespace) the host's node is bound */
     SPEC_SYMLINK,          /*    path in root    target                                                         existing is fine */
@@ -40,12 +45,12 @@ enum spec_op_type {
     SPEC_READONLY,         /*    path in root                                                                   bind over itself, read-only; missing is fine */
     SPEC_PIVOT,            /*                                                                                   pivot_root into the root, old root detached */
     SPEC_ROOT_READONLY,    /*                                                                                   after SPEC_PIVOT */
-    SPEC_CONSOLE,          /*                                                                                   open the container's ptmx, send the master to the monitor, slave → stdio, /dev/console */
+    SPEC_CONSOLE,          /*                                         0: uid                                    open the container's ptmx, send the master to the monitor, slave → stdio, /dev/console */
     SPEC_RLIMIT,           /*                                         0: resource, 1: soft, 2: hard             clamped to what is allowed (EPERM is no error) */
     SPEC_CHDIR,            /*    path                                 0: 1 = make it where missing, as 1: uid, 2: gid   checked to be inside the root (CVE-2024-21626) */
     SPEC_GROUPS,           /*                                         0: count; list: gids                      setgroups */
     SPEC_BOUNDING,         /*                                         0: mask to keep                           */
-    SPEC_USER,             /*                                         0: uid, 1: gid                            keeps capabilities over the change */
+    SPEC_USER,             /*                                         0: uid, 1: gid                            keeps capabilities over the change; stdio pipes become the uid's */
     SPEC_CAPS,             /*                                         0: effective, 1: permitted, 2: inheritable, 3: ambient masks */
     SPEC_NO_NEW_PRIVS,     /*                                                                                   */
     SPEC_SECCOMP,          /*                                         list: sock_filter program                 */

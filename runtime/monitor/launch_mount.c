@@ -1,0 +1,318 @@
+/* Operations of a launch spec: mounts. File systems are attached to fds that were resolved inside the root (fchdir and ".", or move_mount), never to path strings,
+ * so that no symlink of an image redirects them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "runtime/monitor/launch.h"
+
+static int
+failed(long result)
+{
+    return result < 0 ? errno : 0;
+}
+
+static int
+tree_open(int dirfd, const char *path, unsigned flags)
+{
+    return open_tree(dirfd, path, OPEN_TREE_CLONE | (unsigned)OPEN_TREE_CLOEXEC | flags);
+}
+
+static int
+tree_set(int tree, struct mount_attr *attr, bool recursive)
+{
+    return failed(mount_setattr(tree, "", (unsigned)AT_EMPTY_PATH | (recursive ? (unsigned)AT_RECURSIVE : 0U), attr, sizeof *attr));
+}
+
+static int
+tree_attach(int tree, int target)
+{
+    return failed(move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+}
+
+/* Errnos that the operation's SPEC_MAY_* flags forgive. */
+static int
+forgiven(int errnum, uint64_t may)
+{
+    bool fine = ((may & SPEC_MAY_EPERM) && (errnum == EPERM || errnum == EACCES)) || ((may & SPEC_MAY_ENOENT) && errnum == ENOENT);
+    return fine ? 0 : errnum;
+}
+
+/* Binds that shall be peers of the host's mounts are taken while these are still shared here; afterwards a clone would only be a slave. */
+static int
+take_shared_trees(struct launch *l)
+{
+    for (uint32_t i = 0; i < l->spec->op_count; i++) {
+        const struct spec_op *op = &l->spec->ops[i];
+        if (op->type != SPEC_BIND || !(op->number[1] & MS_SHARED))
+            continue;
+        if (l->shared_count == SHARED_TREES_MAX)
+            return E2BIG;
+        int tree = tree_open(AT_FDCWD, op_text(l, op, 0), op->number[0] & SPEC_BIND_RECURSIVE ? (unsigned)AT_RECURSIVE : 0);
+        /* What is missing is made, or named, by the bind itself. */
+        if (tree < 0 && errno != ENOENT)
+            return errno;
+        l->shared_trees[l->shared_count++] = tree;
+    }
+    return 0;
+}
+
+int
+launch_propagation(struct launch *l, const struct spec_op *op)
+{
+    int errnum = take_shared_trees(l);
+    return errnum ? errnum : failed(mount(NULL, op_text(l, op, 0), NULL, op->number[0], NULL));
+}
+
+int
+launch_overlay(struct launch *l, const struct spec_op *op)
+{
+    if (chdir(op_text(l, op, 0)) < 0)
+        return errno;
+    return failed(mount("overlay", op_text(l, op, 1), "overlay", op->number[0], op_text(l, op, 2)));
+}
+
+int
+launch_root(struct launch *l, const struct spec_op *op)
+{
+    l->root = open(op_text(l, op, 0), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return failed(l->root);
+}
+
+int
+launch_mount(struct launch *l, const struct spec_op *op)
+{
+    cleanup_close int target = root_mkdirs(l, op_text(l, op, 1), 0755);
+    if (target < 0)
+        return -target;
+    if (fchdir(target) < 0)
+        return errno;
+    return forgiven(failed(mount(op_text(l, op, 0), ".", op_text(l, op, 2), op->number[0], op_text(l, op, 3))), op->number[1]);
+}
+
+static int
+make_source(const char *path)
+{
+    char prefix[PATH_MAX];
+    size_t length = strnlen(path, sizeof prefix);
+    if (length == sizeof prefix)
+        return ENAMETOOLONG;
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i] != '\0')
+            continue;
+        memcpy(prefix, path, i);
+        prefix[i] = '\0';
+        if (mkdir(prefix, 0755) < 0 && errno != EEXIST)
+            return errno;
+    }
+    return 0;
+}
+
+static int
+bind_open(struct launch *l, const struct spec_op *op)
+{
+    const char *source = op_text(l, op, 0);
+    unsigned recursive = op->number[0] & SPEC_BIND_RECURSIVE ? (unsigned)AT_RECURSIVE : 0;
+    int taken = op->number[1] & MS_SHARED && l->shared_used < l->shared_count ? l->shared_trees[l->shared_used++] : -1;
+    if (taken >= 0)
+        return taken;
+    int tree = tree_open(AT_FDCWD, source, recursive);
+    if (tree >= 0 || errno != ENOENT || !(op->number[0] & SPEC_BIND_SOURCE_MKDIR))
+        return tree;
+    errno = make_source(source);
+    return errno ? -1 : tree_open(AT_FDCWD, source, recursive);
+}
+
+/* Propagation first: a private or slave tree before it is attached anywhere. */
+static int
+bind_set(int tree, const struct spec_op *op)
+{
+    struct mount_attr propagation = {.propagation = op->number[1] & (MS_PRIVATE | MS_SLAVE | MS_SHARED)};
+    struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
+    int errnum = propagation.propagation ? tree_set(tree, &propagation, op->number[1] & MS_REC) : 0;
+    if (!errnum && op->number[0] & (SPEC_BIND_READONLY | SPEC_BIND_READONLY_RECURSIVE))
+        errnum = tree_set(tree, &readonly, op->number[0] & SPEC_BIND_READONLY_RECURSIVE);
+    return errnum;
+}
+
+int
+launch_bind(struct launch *l, const struct spec_op *op)
+{
+    struct stat st;
+    cleanup_close int tree = bind_open(l, op);
+    if (tree < 0 || fstat(tree, &st) < 0)
+        return errno;
+    cleanup_close int target = root_target(l, op_text(l, op, 1), S_ISDIR(st.st_mode));
+    if (target < 0)
+        return -target;
+    int errnum = bind_set(tree, op);
+    return errnum ? errnum : tree_attach(tree, target);
+}
+
+/* The pod's shm is a tmpfs that every container of the pod mounts and the host's table does not show. Where the kernel can clone a detached mount (Linux 6.15) the monitor
+ * holds such a mount; else a mount namespace with nothing but the tmpfs in it, which a container's process visits to clone it. */
+
+static int
+shm_detached(const char *size)
+{
+    cleanup_close int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (context < 0 || fsconfig(context, FSCONFIG_SET_STRING, "source", "shm", 0) < 0 || fsconfig(context, FSCONFIG_SET_STRING, "mode", "1777", 0) < 0 ||
+        fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) < 0 || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return -1;
+    return fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+}
+
+static int
+shm_only_mount(const char *size)
+{
+    char options[64];
+    (void)snprintf(options, sizeof options, "mode=1777,size=%s", size);
+    int errnum = failed(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL));
+    if (!errnum)
+        errnum = failed(mount("shm", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options));
+    if (!errnum)
+        errnum = failed(chdir("/proc"));
+    if (!errnum)
+        errnum = failed(syscall(SYS_pivot_root, ".", "."));
+    return errnum ? errnum : failed(umount2(".", MNT_DETACH));
+}
+
+static int
+shm_in_namespace(struct launch *l, const char *size)
+{
+    cleanup_close int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (home < 0 || unshare(CLONE_NEWNS) < 0)
+        return errno;
+    l->shm = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    int errnum = failed(l->shm);
+    if (!errnum)
+        errnum = shm_only_mount(size);
+    return setns(home, CLONE_NEWNS) < 0 ? errno : errnum;
+}
+
+int
+launch_pod_shm(struct launch *l, const struct spec_op *op)
+{
+    char size[32];
+    (void)snprintf(size, sizeof size, "%llu", (unsigned long long)op->number[0]);
+    cleanup_close int detached = shm_detached(size);
+    cleanup_close int trial = detached < 0 ? -1 : tree_open(detached, "", (unsigned)AT_EMPTY_PATH);
+    if (trial < 0)
+        return shm_in_namespace(l, size);
+    l->shm = steal(detached);
+    return 0;
+}
+
+/* The clone from inside the namespace that holds it. */
+static int
+shm_visit(int shm)
+{
+    cleanup_close int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (home < 0 || setns(shm, CLONE_NEWNS) < 0)
+        return -1;
+    int tree = tree_open(AT_FDCWD, "/", 0);
+    return setns(home, CLONE_NEWNS) < 0 ? -1 : tree;
+}
+
+int
+launch_shm(struct launch *l, const struct spec_op *op)
+{
+    struct mount_attr private = {.propagation = MS_PRIVATE};
+    bool in_namespace = ioctl(l->shm, NS_GET_NSTYPE) == CLONE_NEWNS;
+    cleanup_close int tree = in_namespace ? shm_visit(l->shm) : tree_open(l->shm, "", (unsigned)AT_EMPTY_PATH);
+    if (tree < 0)
+        return errno;
+    cleanup_close int target = root_mkdirs(l, op_text(l, op, 0), 0755);
+    if (target < 0)
+        return -target;
+    int errnum = tree_set(tree, &private, false);
+    return errnum ? errnum : tree_attach(tree, target);
+}
+
+/* One empty read-only tmpfs a container: the first masked directory gets the mount, the others clones of it. */
+static int
+mask_directory(struct launch *l, const char *path, int target)
+{
+    if (l->masked_dir < 0) {
+        if (fchdir(target) < 0 || mount("tmpfs", ".", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+            return errno;
+        l->masked_dir = root_open(l, path, O_PATH); /* `target` is what lies beneath */
+        return l->masked_dir < 0 ? -l->masked_dir : 0;
+    }
+    cleanup_close int tree = tree_open(l->masked_dir, "", (unsigned)AT_EMPTY_PATH);
+    return tree < 0 ? errno : tree_attach(tree, target);
+}
+
+int
+launch_mask(struct launch *l, const struct spec_op *op)
+{
+    struct stat st;
+    cleanup_close int target = root_open(l, op_text(l, op, 0), O_PATH);
+    if (target < 0)
+        return target == -ENOENT || target == -ENOTDIR ? 0 : -target;
+    if (fstat(target, &st) < 0)
+        return errno;
+    if (S_ISDIR(st.st_mode))
+        return mask_directory(l, op_text(l, op, 0), target);
+    cleanup_close int tree = tree_open(AT_FDCWD, "/dev/null", 0);
+    return tree < 0 ? errno : tree_attach(tree, target);
+}
+
+int
+launch_readonly(struct launch *l, const struct spec_op *op)
+{
+    struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
+    cleanup_close int target = root_open(l, op_text(l, op, 0), O_PATH);
+    if (target < 0)
+        return target == -ENOENT || target == -ENOTDIR ? 0 : -target;
+    cleanup_close int tree = tree_open(target, "", (unsigned)AT_EMPTY_PATH | (unsigned)AT_RECURSIVE);
+    if (tree < 0)
+        return errno;
+    int errnum = tree_set(tree, &readonly, true);
+    return errnum ? errnum : tree_attach(tree, target);
+}
+
+int
+launch_pivot(struct launch *l, const struct spec_op *op)
+{
+    (void)op;
+    if (fchdir(l->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
+        return errno;
+    /* "." is now the old root, mounted over the new one: pivot_root(2), "pivot_root(".", ".")". */
+    if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        return errno;
+    return 0;
+}
+
+int
+launch_root_readonly(struct launch *l, const struct spec_op *op)
+{
+    (void)l;
+    (void)op;
+    struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
+    return failed(mount_setattr(AT_FDCWD, "/", 0, &readonly, sizeof readonly));
+}
+
+int
+launch_pin_netns(struct launch *l, const struct spec_op *op)
+{
+    const char *path = op_text(l, op, 0);
+    int fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+    if (fd < 0)
+        return errno;
+    (void)close(fd);
+    int errnum = failed(mount("/proc/self/ns/net", path, NULL, MS_BIND, NULL));
+    if (errnum)
+        (void)unlink(path);
+    return errnum;
+}

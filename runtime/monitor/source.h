@@ -1,0 +1,22 @@
+/* Where things come from in the monitor's loop: a file descriptor and the handler of what it has. Handlers never block. One event is taken from epoll at a time, so a
+ * handler may remove any source, its own too. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct monitor;
+
+struct source {
+    void (*ready)(struct monitor *m, struct source *source);
+    int fd;       /* owned; -1: none */
+    bool watched; /* in the epoll set: readable, hung up */
+};
+
+void source_open(struct monitor *m, struct source *source, int fd, void (*ready)(struct monitor *m, struct source *source));
+/* Stop and go on watching: an epoll set reports a hang-up even where nothing is asked for, so a paused source is taken out of it. */
+void source_pause(struct monitor *m, struct source *source);
+void source_resume(struct monitor *m, struct source *source);
+void source_close(struct monitor *m, struct source *source);
+
+#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))

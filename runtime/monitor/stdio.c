@@ -1,0 +1,332 @@
+#include "runtime/monitor/stdio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "runtime/monitor/log.h"
+#include "runtime/monitor/monitor.h"
+
+/* Blocks. */
+
+void
+block_pool_open(struct block_pool *pool)
+{
+    for (size_t i = 0; i < BLOCKS_MAX; i++)
+        pool->free[i] = &pool->blocks[BLOCKS_MAX - 1 - i]; /* the first is used most */
+    pool->free_count = BLOCKS_MAX;
+}
+
+/* A burst's pages go back to the kernel, so that an idle pod costs what it did before. */
+static void
+block_release(struct block_pool *pool, struct block *block, size_t used)
+{
+    enum { PAGE = 4096, KEPT = 2 * PAGE };
+    char *from = (char *)(((uintptr_t)block->data + KEPT + PAGE - 1) & ~(uintptr_t)(PAGE - 1));
+    char *to = (char *)((uintptr_t)(block->data + used) & ~(uintptr_t)(PAGE - 1));
+    if (to > from)
+        (void)madvise(from, (size_t)(to - from), MADV_DONTNEED);
+    pool->free[pool->free_count++] = block;
+}
+
+static void
+streams_resume(struct monitor *m)
+{
+    for (size_t i = 0; i < m->containers_used; i++) {
+        struct stdio *stdio = &m->containers[i].stdio;
+        struct stream *streams[] = {&stdio->out, &stdio->err};
+        for (size_t s = 0; s < 2 && m->containers[i].state != CONTAINER_NONE; s++)
+            if (streams[s]->is_open && !streams[s]->throttled && streams[s]->in_flight < BLOCKS_PER_STREAM)
+                source_resume(m, &streams[s]->source);
+    }
+}
+
+static void
+block_written(struct monitor *m, struct job *job)
+{
+    struct block *block = container_of(job, struct block, job);
+    struct container *c = block->stream->container;
+    block->stream->in_flight--;
+    block_release(&m->blocks, block, block->length);
+    streams_resume(m);
+    if (c->stdio.log.write_errno && !c->stdio.log.told) {
+        c->stdio.log.told = true;
+        warn(m, c->id, "output was lost: the log cannot be written", c->stdio.log.write_errno);
+    }
+    container_advance(m, c);
+}
+
+static struct block *
+block_take(struct monitor *m, struct stream *stream)
+{
+    if (m->blocks.free_count == 0 || stream->in_flight == BLOCKS_PER_STREAM)
+        return NULL;
+    struct block *block = m->blocks.free[--m->blocks.free_count];
+    block->stream = stream;
+    block->job = (struct job){.work = log_write_work, .done = block_written};
+    return block;
+}
+
+static void
+block_submit(struct monitor *m, struct block *block, size_t length)
+{
+    block->length = length;
+    block->read_ns = clock_now_ns();
+    block->stream->in_flight++;
+    writer_submit(&m->logs, &block->job);
+}
+
+/* Streams. */
+
+static void
+keep_tail(struct stream *stream, const char *data, size_t length)
+{
+    memcpy(stream->tail, data, length);
+    stream->tail_length = length;
+    stream->flush_ns = length ? monitor_now() + FLUSH_NS : 0;
+}
+
+/* The tail as a piece without newline. False where no block is free: it is tried again when one comes back. */
+static bool
+flush_tail(struct monitor *m, struct stream *stream)
+{
+    if (!stream->tail_length)
+        return true;
+    struct block *block = block_take(m, stream);
+    if (!block)
+        return false;
+    memcpy(block->data, stream->tail, stream->tail_length);
+    block_submit(m, block, stream->tail_length);
+    stream->tail_length = 0;
+    stream->flush_ns = 0;
+    return true;
+}
+
+static void
+stream_end(struct monitor *m, struct stream *stream)
+{
+    source_close(m, &stream->source);
+    stream->is_open = stream->throttled = false;
+    (void)flush_tail(m, stream);
+    if (stream->container->stdio.tty)
+        stream->container->stdio.in = -1; /* was the same fd */
+    container_advance(m, stream->container);
+}
+
+/* Count what was read against the rate; a stream that is ahead of it by more than a burst pauses. */
+static void
+charge(struct monitor *m, struct stream *stream, size_t bytes)
+{
+    struct stdio *stdio = &stream->container->stdio;
+    if (!stdio->rate)
+        return;
+    int64_t now = monitor_now();
+    stdio->paid_ns = (stdio->paid_ns > now ? stdio->paid_ns : now) + (int64_t)bytes * NS_PER_SECOND / stdio->rate;
+    if (stdio->paid_ns <= now + BURST_NS)
+        return;
+    stream->throttled = true;
+    source_pause(m, &stream->source);
+}
+
+static void
+stream_ready(struct monitor *m, struct source *source)
+{
+    struct stream *stream = container_of(source, struct stream, source);
+    struct block *block = block_take(m, stream);
+    if (!block) {
+        source_pause(m, source);
+        return;
+    }
+    memcpy(block->data, stream->tail, stream->tail_length);
+    ssize_t n = read(source->fd, block->data + stream->tail_length, STREAM_READ_MAX);
+    if (n <= 0) {
+        m->blocks.free[m->blocks.free_count++] = block;
+        /* A terminal's master says EIO when the last slave has closed. */
+        if (n == 0 || (errno != EAGAIN && errno != EINTR))
+            stream_end(m, stream);
+        return;
+    }
+    charge(m, stream, (size_t)n);
+    size_t length = stream->tail_length + (size_t)n, whole = log_whole_records(block->data, length);
+    keep_tail(stream, block->data + whole, length - whole);
+    if (whole)
+        block_submit(m, block, whole);
+    else
+        block_release(&m->blocks, block, length);
+}
+
+static void
+stream_open(struct monitor *m, struct container *c, struct stream *stream, const char *name, int fd)
+{
+    stream->container = c;
+    stream->name = name;
+    stream->is_open = true;
+    source_open(m, &stream->source, fd, stream_ready);
+}
+
+/* Stdio. */
+
+static void
+stdio_clear(struct container *c)
+{
+    struct stdio *stdio = &c->stdio;
+    stdio->out = (struct stream){.source.fd = -1, .tail = stdio->tails[0], .container = c};
+    stdio->err = (struct stream){.source.fd = -1, .tail = stdio->tails[1], .container = c};
+    stdio->in = -1;
+    stdio->rate = stdio->paid_ns = 0;
+    stdio->log.fd = -1;
+    stdio->log.open_job = stdio->log.close_job = (struct job){0};
+    stdio->log.write_errno = stdio->log.open_errno = 0;
+    stdio->log.told = false;
+    stdio->log.abandon = false;
+    stdio->log.path[0] = '\0';
+}
+
+static int
+output_pipe(struct monitor *m, struct container *c, struct stream *stream, const char *name, int *child)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return errno;
+    *child = ends[1];
+    (void)fcntl(ends[0], F_SETFL, O_NONBLOCK); /* the container's end stays blocking: programs expect that */
+    stream_open(m, c, stream, name, ends[0]);
+    return 0;
+}
+
+static int
+input_pipe(struct stdio *stdio, int *child)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return errno;
+    *child = ends[0];
+    stdio->in = ends[1];
+    (void)fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    return 0;
+}
+
+int
+stdio_open(struct monitor *m, struct container *c, bool tty, bool stdin_open, int child[3])
+{
+    child[0] = child[1] = child[2] = -1;
+    stdio_clear(c);
+    c->stdio.tty = tty;
+    if (tty)
+        return 0;
+    int errnum = stdin_open ? input_pipe(&c->stdio, &child[0]) : 0;
+    if (!errnum)
+        errnum = output_pipe(m, c, &c->stdio.out, "stdout", &child[1]);
+    return errnum ? errnum : output_pipe(m, c, &c->stdio.err, "stderr", &child[2]);
+}
+
+void
+stdio_console(struct monitor *m, struct container *c, int master)
+{
+    (void)fcntl(master, F_SETFL, O_NONBLOCK);
+    c->stdio.in = master;
+    stream_open(m, c, &c->stdio.out, "stdout", master);
+}
+
+static void
+log_opened(struct monitor *m, struct job *job)
+{
+    struct log *log = container_of(job, struct log, open_job);
+    struct container *c = container_of(log, struct container, stdio.log);
+    container_log_opened(m, c, log->open_errno);
+}
+
+void
+stdio_log_reopen(struct monitor *m, struct container *c)
+{
+    c->stdio.log.open_job = (struct job){.work = log_open_work, .done = log_opened};
+    writer_submit(&m->logs, &c->stdio.log.open_job);
+}
+
+void
+stdio_log_open(struct monitor *m, struct container *c, const char *path)
+{
+    size_t length = strnlen(path, sizeof c->stdio.log.path - 1);
+    memcpy(c->stdio.log.path, path, length);
+    c->stdio.log.path[length] = '\0';
+    if (length)
+        stdio_log_reopen(m, c);
+    else
+        container_log_opened(m, c, 0);
+}
+
+static bool
+stream_drained(const struct stream *stream)
+{
+    return !stream->is_open && stream->tail_length == 0 && stream->in_flight == 0;
+}
+
+bool
+stdio_drained(const struct container *c)
+{
+    return stream_drained(&c->stdio.out) && stream_drained(&c->stdio.err);
+}
+
+static int64_t
+stream_due(const struct stream *stream)
+{
+    int64_t flush = stream->flush_ns ? stream->flush_ns : INT64_MAX;
+    int64_t resume = stream->throttled ? stream->container->stdio.paid_ns - BURST_NS : INT64_MAX;
+    return flush < resume ? flush : resume;
+}
+
+int64_t
+stdio_due(const struct container *c)
+{
+    int64_t out = stream_due(&c->stdio.out), err = stream_due(&c->stdio.err);
+    return out < err ? out : err;
+}
+
+void
+stdio_advance(struct monitor *m, struct container *c, int64_t now)
+{
+    struct stream *streams[] = {&c->stdio.out, &c->stdio.err};
+    for (size_t i = 0; i < 2; i++) {
+        struct stream *stream = streams[i];
+        if (stream->flush_ns && stream->flush_ns <= now && !flush_tail(m, stream))
+            stream->flush_ns = now + FLUSH_NS; /* no block is free */
+        if (stream->throttled && c->stdio.paid_ns - BURST_NS <= now) {
+            stream->throttled = false;
+            source_resume(m, &stream->source);
+        }
+    }
+}
+
+static void
+log_closed(struct monitor *m, struct job *job)
+{
+    container_advance(m, container_of(container_of(job, struct log, close_job), struct container, stdio.log));
+}
+
+void
+stdio_close(struct monitor *m, struct container *c)
+{
+    struct stdio *stdio = &c->stdio;
+    struct stream *streams[] = {&stdio->out, &stdio->err};
+    if (stdio->in >= 0 && !stdio->tty)
+        (void)close(stdio->in);
+    stdio->in = -1;
+    for (size_t i = 0; i < 2; i++) {
+        if (streams[i]->is_open)
+            source_close(m, &streams[i]->source);
+        streams[i]->is_open = streams[i]->throttled = false;
+        (void)flush_tail(m, streams[i]);
+    }
+    stdio->log.close_job = (struct job){.work = log_close_work, .done = log_closed};
+    writer_submit(&m->logs, &stdio->log.close_job);
+}
+
+bool
+stdio_closed(const struct container *c)
+{
+    const struct stdio *stdio = &c->stdio;
+    return stdio->out.in_flight == 0 && stdio->err.in_flight == 0 && !stdio->log.open_job.busy && !stdio->log.close_job.busy;
+}

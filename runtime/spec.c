@@ -1,0 +1,274 @@
+#include "runtime/spec.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "runtime/spec_block.h"
+
+struct spec_builder {
+    struct spec_op *ops;
+    size_t count, capacity;
+    struct buf data; /* strings and lists; offsets are relative to it until spec_finish knows where it lies */
+    bool overflow;
+};
+
+struct spec_builder *
+spec_new(void)
+{
+    struct spec_builder *b = mem_zalloc(1, sizeof *b);
+    b->data = BUF(SPEC_SIZE_MAX);
+    /* So that offset 0 is never a string's. */
+    (void)buf_add(&b->data, "\0\0\0\0\0\0\0", 8);
+    return b;
+}
+
+void
+spec_free(struct spec_builder *b)
+{
+    if (!b)
+        return;
+    free(b->ops);
+    buf_free(&b->data);
+    free(b);
+}
+
+static uint32_t
+add_bytes(struct spec_builder *b, const void *bytes, size_t length)
+{
+    static const char zeros[8];
+    size_t offset = b->data.length;
+    if (!buf_add(&b->data, bytes, length) || !buf_add(&b->data, zeros, -b->data.length % 8))
+        b->overflow = true;
+    return (uint32_t)offset;
+}
+
+static struct spec_op *
+add_op(struct spec_builder *b, enum spec_op_type type)
+{
+    if (b->count == b->capacity) {
+        b->capacity = b->capacity ? b->capacity * 2 : 64;
+        b->ops = mem_realloc(b->ops, b->capacity, sizeof *b->ops);
+    }
+    b->ops[b->count] = (struct spec_op){.type = type};
+    return &b->ops[b->count++];
+}
+
+void
+spec_add(struct spec_builder *b, enum spec_op_type type, struct spec_args args)
+{
+    struct spec_op *op = add_op(b, type);
+    for (unsigned i = 0; i < SPEC_TEXTS; i++) {
+        op->text[i] = args.text[i] ? add_bytes(b, args.text[i], strlen(args.text[i]) + 1) : 0;
+        op->number[i] = args.number[i];
+    }
+    if (args.list && args.list_bytes) {
+        op->list = add_bytes(b, args.list, args.list_bytes);
+        op->list_bytes = (uint32_t)args.list_bytes;
+    }
+}
+
+static void
+add_strings(struct spec_builder *b, uint64_t *slots, const struct strv *strings)
+{
+    for (size_t i = 0; i < strings->count; i++)
+        slots[i] = add_bytes(b, strings->items[i], strlen(strings->items[i]) + 1);
+}
+
+void
+spec_exec(struct spec_builder *b, const struct strv *argv, const struct strv *envp)
+{
+    size_t count = argv->count + envp->count + 2;
+    cleanup_free uint64_t *slots = mem_zalloc(count, sizeof *slots);
+    add_strings(b, slots, argv);
+    add_strings(b, slots + argv->count + 1, envp);
+    struct spec_op *op = add_op(b, SPEC_EXEC);
+    op->list = add_bytes(b, slots, count * sizeof *slots);
+    op->list_bytes = (uint32_t)(count * sizeof *slots);
+}
+
+/* The block as it will lie in memory: offsets moved behind the operations. */
+static struct spec *
+assemble(const struct spec_builder *b, size_t *size)
+{
+    size_t body = sizeof(struct spec) + b->count * sizeof *b->ops;
+    *size = body + b->data.length + 8; /* it ends with NUL, so that every string does */
+    struct spec *spec = mem_zalloc(*size, 1);
+    *spec = (struct spec){.magic = SPEC_MAGIC, .version = SPEC_VERSION, .size = (uint32_t)*size, .op_count = (uint32_t)b->count};
+    memcpy((char *)spec + body, b->data.data, b->data.length);
+    for (size_t i = 0; i < b->count; i++) {
+        struct spec_op *op = &spec->ops[i];
+        *op = b->ops[i];
+        for (unsigned t = 0; t < SPEC_TEXTS; t++)
+            op->text[t] += op->text[t] ? (uint32_t)body : 0;
+        op->list += op->list ? (uint32_t)body : 0;
+        uint64_t *slots = (uint64_t *)(void *)((char *)spec + op->list);
+        for (size_t s = 0; op->type == SPEC_EXEC && s < op->list_bytes / sizeof *slots; s++)
+            slots[s] += slots[s] ? body : 0;
+    }
+    return spec;
+}
+
+int
+spec_finish(struct spec_builder *b, struct error *err)
+{
+    size_t largest = SPEC_SIZE_MAX - sizeof(struct spec) - 8;
+    if (b->count > SPEC_OPS_MAX || b->overflow || b->data.length + b->count * sizeof *b->ops > largest)
+        return error_set(err, ERR_EXHAUSTED, "launch spec: %zu operations with more than %d bytes of arguments, mounts and environment", b->count, SPEC_SIZE_MAX);
+    size_t size;
+    cleanup_free struct spec *spec = assemble(b, &size);
+    if (!spec_check(spec, size))
+        return error_set(err, ERR_INTERNAL, "launch spec: an operation lacks an argument");
+    return file_sealed_memfd("crisp-spec", spec, size, err);
+}
+
+/* The words for people. */
+
+static const char *
+text_of(const struct spec_builder *b, const struct spec_op *op, unsigned i)
+{
+    return op->text[i] ? b->data.data + op->text[i] : "";
+}
+
+struct flag_word {
+    uint64_t flag;
+    const char *word;
+};
+
+static const struct flag_word mount_words[] = {
+    {MS_RDONLY, "ro"},         {MS_NOSUID, "nosuid"},     {MS_NODEV, "nodev"},     {MS_NOEXEC, "noexec"}, {MS_NOATIME, "noatime"},
+    {MS_RELATIME, "relatime"}, {MS_STRICTATIME, "strictatime"}, {MS_SHARED, "shared"}, {MS_SLAVE, "slave"},   {MS_PRIVATE, "private"},
+    {MS_REC, "recursive"},     {0, NULL},
+};
+static const struct flag_word bind_words[] = {
+    {SPEC_BIND_READONLY, "ro"},
+    {SPEC_BIND_RECURSIVE, "recursive"},
+    {SPEC_BIND_READONLY_RECURSIVE, "recursively-ro"},
+    {SPEC_BIND_SOURCE_MKDIR, "source-made"},
+    {0, NULL},
+};
+static const struct flag_word namespace_words[] = {
+    {0x00020000, "mount"}, {0x02000000, "cgroup"}, {0x04000000, "uts"}, {0x08000000, "ipc"}, {0x10000000, "user"}, {0x20000000, "pid"}, {0x40000000, "net"}, {0, NULL},
+};
+
+/* " word,word" of the flags that are set; nothing where none is. */
+static void
+put_flags(struct buf *out, const struct flag_word *words, uint64_t flags)
+{
+    const char *between = " ";
+    for (const struct flag_word *w = words; w->word; w++) {
+        if ((flags & w->flag) != w->flag)
+            continue;
+        (void)buf_addf(out, "%s%s", between, w->word);
+        between = ",";
+    }
+}
+
+static void
+put_list(struct buf *out, const struct spec_builder *b, const struct spec_op *op)
+{
+    if (!op->list)
+        return;
+    if (op->type == SPEC_EXEC) {
+        const uint64_t *slots = (const uint64_t *)(const void *)(b->data.data + op->list);
+        for (; *slots; slots++)
+            (void)buf_addf(out, " %s", b->data.data + *slots);
+        return;
+    }
+    if (op->type != SPEC_GROUPS) {
+        (void)buf_addf(out, " of %u bytes", op->list_bytes);
+        return;
+    }
+    const uint32_t *group = (const uint32_t *)(const void *)(b->data.data + op->list);
+    for (uint64_t i = 0; i < op->number[0]; i++)
+        (void)buf_addf(out, " %u", group[i]);
+}
+
+static void
+put_words(struct buf *out, const struct spec_builder *b, const struct spec_op *op)
+{
+    const char *t0 = text_of(b, op, 0), *t1 = text_of(b, op, 1), *t2 = text_of(b, op, 2), *t3 = text_of(b, op, 3);
+    unsigned long long n0 = op->number[0], n1 = op->number[1], n2 = op->number[2], n3 = op->number[3];
+    switch ((enum spec_op_type)op->type) {
+    case SPEC_WRITE:
+        (void)buf_addf(out, "write %s to %s", t1, t0);
+        return;
+    case SPEC_SYSCTL:
+        (void)buf_addf(out, "sysctl %s = %s", t0, t1);
+        return;
+    case SPEC_UNSHARE:
+    case SPEC_SETNS:
+        (void)buf_adds(out, op->type == SPEC_UNSHARE ? "new namespaces" : "enter the container's namespaces");
+        put_flags(out, namespace_words, n0);
+        return;
+    case SPEC_PROPAGATION:
+        (void)buf_addf(out, "make mounts below %s", t0);
+        put_flags(out, mount_words, n0);
+        return;
+    case SPEC_OVERLAY:
+        (void)buf_addf(out, "mount overlay at %s from %s %s", t1, t0, t2);
+        put_flags(out, mount_words, n0);
+        return;
+    case SPEC_MOUNT:
+        (void)buf_addf(out, "mount %s at %s", t2, t1);
+        put_flags(out, mount_words, n0);
+        (void)buf_addf(out, "%s%s", *t3 ? " " : "", t3);
+        return;
+    case SPEC_BIND:
+        (void)buf_addf(out, "mount %s at %s", t0, t1);
+        put_flags(out, bind_words, n0);
+        put_flags(out, mount_words, n1);
+        return;
+    case SPEC_MKDIR:
+        (void)buf_addf(out, "make directory %s mode %llo", t0, n0);
+        return;
+    case SPEC_MKNOD:
+        (void)buf_addf(out, "make device %s mode %llo number %llu:%llu owner %llu:%llu", t0, n0, n1 >> 8 & 0xfff, n1 & 0xff, n2, n3);
+        return;
+    case SPEC_RLIMIT:
+        (void)buf_addf(out, "resource limit %llu = %llu:%llu", n0, n1, n2);
+        return;
+    case SPEC_CHDIR:
+        (void)buf_addf(out, "working directory %s", t0);
+        return;
+    case SPEC_USER:
+        (void)buf_addf(out, "user %llu group %llu", n0, n1);
+        return;
+    case SPEC_BOUNDING:
+        (void)buf_addf(out, "bounding set %llx", n0);
+        return;
+    case SPEC_CAPS:
+        (void)buf_addf(out, "capabilities effective %llx permitted %llx inheritable %llx ambient %llx", n0, n1, n2, n3);
+        return;
+    case SPEC_UMASK:
+        (void)buf_addf(out, "umask %llo", n0);
+        return;
+    default:
+        (void)buf_addf(out, "%s%s%s%s%s", spec_forms[op->type].name, *t0 ? " " : "", t0, *t1 ? " " : "", t1);
+        put_list(out, b, op);
+    }
+}
+
+char *
+spec_explain(const struct spec_builder *b, size_t n)
+{
+    if (n >= b->count)
+        return str_printf("operation %zu", n);
+    struct buf out = BUF(SPEC_SIZE_MAX);
+    put_words(&out, b, &b->ops[n]);
+    return out.data;
+}
+
+char *
+spec_dump(const struct spec_builder *b)
+{
+    struct buf out = BUF(SPEC_SIZE_MAX);
+    (void)buf_adds(&out, "");
+    for (size_t i = 0; i < b->count; i++) {
+        put_words(&out, b, &b->ops[i]);
+        (void)buf_adds(&out, "\n");
+    }
+    return out.data;
+}
