@@ -2,9 +2,9 @@
  *
  *   detached ──network_attach──▶ attached ──network_detach──▶ detached
  *
- * The attachment (addresses, interface names, and with CNI the very configuration and arguments used) is recorded in the pod's directory before anything
- * is done, so that network_detach works after a crash, after a reboot, and when the configuration is gone. Detaching what was never attached, or is
- * detached already, succeeds.
+ * The attachment (addresses, interface names, and with CNI the very configuration and arguments used) is recorded in the pod's directory before
+ * anything is done, so that network_detach works after a crash, after a reboot, and when the configuration is gone. Detaching what was never
+ * attached, or is detached already, succeeds.
  *
  * Any thread may call; a plugin that hangs delays only its own pod and is ended, with its process group, at its deadline. */
 #pragma once
@@ -23,14 +23,14 @@ enum network_mode { NETWORK_CNI, NETWORK_BUILTIN };
 /* What the operator configured; copied by network_open. */
 struct network_options {
     enum network_mode mode;
-    const char *root;                 /* /var/lib/crisp/network: leases, CNI cache */
-    const char *state;                /* /run/crisp */
-    const char *cni_config_dir;       /* /etc/cni/net.d */
-    struct strv cni_plugin_dirs;      /* /opt/cni/bin, /usr/lib/cni */
-    int64_t cni_timeout_ns;           /* for each plugin executed */
-    const char *builtin_bridge;       /* crisp0 */
-    struct strv builtin_pools;        /* "10.88.0.0/16", "fd00:88::/64": at most one a family; the first address is the bridge's */
-    int64_t builtin_mtu;              /* 0: the uplink's */
+    const char *root;            /* /var/lib/crisp/network: leases, CNI cache */
+    const char *state;           /* /run/crisp */
+    const char *cni_config_dir;  /* /etc/cni/net.d */
+    struct strv cni_plugin_dirs; /* /opt/cni/bin, /usr/lib/cni */
+    int64_t cni_timeout_ns;      /* for each plugin executed */
+    const char *builtin_bridge;  /* crisp0 */
+    struct strv builtin_pools;   /* "10.88.0.0/16", "fd00:88::/64": at most one a family; the first address is the bridge's */
+    int64_t builtin_mtu;         /* 0: the uplink's */
 };
 
 enum network_protocol { NETWORK_TCP, NETWORK_UDP, NETWORK_SCTP };
@@ -39,15 +39,15 @@ struct network_port {
     enum network_protocol protocol;
     uint16_t container_port;
     uint16_t host_port;
-    const char *host_ip; /* "" or "0.0.0.0" or "::": all */
+    const char *host_ip; /* "" or "::": all of the host's addresses; "0.0.0.0": all of IPv4 */
 };
 
 /* What a pod wants of the network. Borrowed for the call. */
 struct network_request {
     const char *pod_id;
     const char *pod_name, *pod_namespace, *pod_uid; /* for CNI_ARGS: K8S_POD_NAME … */
-    const char *netns_path;                        /* /run/crisp/netns/ID; may be gone at detach */
-    int record_dir;                                /* fd of pods/ID, where "network.json" is recorded */
+    const char *netns_path;                         /* /run/crisp/netns/ID; may be gone at detach */
+    int record_dir;                                 /* fd of pods/ID, where "network.json" is recorded */
     const struct network_port *ports;
     size_t port_count;
     struct strv dns_servers, dns_searches, dns_options; /* capability "dns" */
@@ -60,18 +60,20 @@ struct network_result {
     struct strv ips; /* the primary one first */
 };
 
-/* Start the service: read what is recorded, reconcile our nftables table and leases, begin to watch the CNI directory (a watch that fails is a warning;
- * there is a periodic rescan). Not ready is no failure: network_ready tells. */
+/* Start the service: read what is recorded, reconcile our nftables table and leases, begin to watch the CNI directory (a watch that fails is a
+ * warning; there is a periodic rescan). Not ready is no failure: network_ready tells. */
 int network_open(const struct network_options *options, struct network **out, struct error *err);
 void network_close(struct network *network);
 
-/* Give the pod's namespace its interfaces, addresses, routes, host ports. On failure everything done is undone and the error carries the
- * plugin's own message. `cancel` ends the wait for a plugin as its deadline does. */
+/* Give the pod's namespace its interfaces, addresses, routes, host ports; sysctls of the pod are set before. On failure everything done is undone and
+ * the error carries the plugin's own message; what a plugin does not undo stays recorded for network_detach, or network_collect when the pod is no
+ * more. `cancel` ends the wait for a plugin as its deadline does. `result` is overwritten; the caller frees it (empty after a failure). An id is
+ * attached once: a new try is a new id, as the host's interface is named after it and the kernel removes interfaces late. */
 int network_attach(struct network *network, const struct network_request *request, struct network_result *result, const struct cancel *cancel,
                    struct error *err);
 
-/* Take everything back: CNI DEL with the recorded configuration in reverse order; addresses and host ports of the built-in network. With a netns that is
- * gone, DEL is called with an empty CNI_NETNS. The record goes last. The built-in network's interfaces go with the namespace itself. */
+/* Take everything back: CNI DEL with the recorded configuration in reverse order; addresses and host ports of the built-in network. With a netns that
+ * is gone, DEL is called with an empty CNI_NETNS. The record goes last. The built-in network's interfaces go with the namespace itself. */
 int network_detach(struct network *network, const struct network_request *request, struct error *err);
 
 /* CHECK where the recorded configuration's version and plugins know it; 0 when fine or not asked for. */

@@ -1,0 +1,61 @@
+#include "runtime/network/host.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/str.h"
+
+#define CONF6 "/proc/sys/net/ipv6/conf"
+
+static bool
+has_value(const char *path, const char *value)
+{
+    cleanup_free char *text = NULL;
+    if (file_read(AT_FDCWD, path, 64, &text, NULL, NULL) < 0)
+        return false;
+    text[strcspn(text, "\n")] = '\0';
+    return str_eq(text, value);
+}
+
+static int
+set_value(const char *path, const char *value, struct error *err)
+{
+    return has_value(path, value) ? 0 : file_put(AT_FDCWD, path, value, err);
+}
+
+bool
+host_has_ipv6(void)
+{
+    return has_value(CONF6 "/all/disable_ipv6", "0");
+}
+
+static void
+keep_advertisements(void)
+{
+    cleanup_closedir DIR *dir = opendir(CONF6);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        cleanup_free char *path = str_printf(CONF6 "/%s/accept_ra", entry->d_name);
+        if (entry->d_name[0] != '.' && !str_eq(entry->d_name, "all") && has_value(path, "1"))
+            (void)file_put(AT_FDCWD, path, "2", NULL);
+    }
+}
+
+int
+host_forward(const char *bridge, bool ipv6, struct error *err)
+{
+    cleanup_free char *route_localnet = str_printf("/proc/sys/net/ipv4/conf/%s/route_localnet", bridge);
+    TRY(set_value("/proc/sys/net/ipv4/ip_forward", "1", err));
+    TRY(set_value(route_localnet, "1", err));
+    if (!ipv6)
+        return 0;
+    cleanup_free char *accept_ra = str_printf(CONF6 "/%s/accept_ra", bridge), *accept_dad = str_printf(CONF6 "/%s/accept_dad", bridge);
+    if (!has_value(CONF6 "/all/forwarding", "1"))
+        keep_advertisements();
+    TRY(set_value(CONF6 "/all/forwarding", "1", err));
+    /* Until its link-local address has passed duplicate address detection, a bridge asks for no pod's hardware address: two seconds of silence. */
+    TRY(set_value(accept_dad, "0", err));
+    return set_value(accept_ra, "0", err); /* no pod may be the host's router (CVE-2020-10749) */
+}

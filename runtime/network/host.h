@@ -1,0 +1,12 @@
+/* What the host must be set to before it forwards for pods: sysctl(5) of its network namespace. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+/* IPv6 is in the kernel and not switched off. */
+bool host_has_ipv6(void);
+/* Forward, also between the bridge and 127.0.0.1. What has the right value is not written (/proc/sys may be read-only). Interfaces that took their
+ * address from router advertisements go on doing so, which forwarding would end (accept_ra 1 → 2; ip-sysctl.rst). */
+int host_forward(const char *bridge, bool ipv6, struct error *err);
