@@ -1,0 +1,231 @@
+/* The limits of a container as files of its cgroup: one line each in the table below. */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "runtime/cgroup.h"
+
+enum { VALUE_SIZE = 256 };
+
+/* Words for the file, or false where the limit is not given. */
+typedef bool value_of(const struct resources *r, char out[VALUE_SIZE]);
+
+static bool
+put_i64(int64_t value, char out[VALUE_SIZE])
+{
+    (void)snprintf(out, VALUE_SIZE, "%" PRId64, value);
+    return value != 0;
+}
+
+static bool
+put_text(const char *value, char out[VALUE_SIZE])
+{
+    (void)snprintf(out, VALUE_SIZE, "%s", value ? value : "");
+    return !str_empty(value);
+}
+
+static bool
+memory(const struct resources *r, char out[VALUE_SIZE])
+{
+    return put_i64(r->memory_limit_bytes, out);
+}
+
+/* CRI's number is memory and swap together, as v1's; v2 counts swap alone. */
+static bool
+swap_v1(const struct resources *r, char out[VALUE_SIZE])
+{
+    return put_i64(r->memory_swap_limit_bytes, out);
+}
+
+static bool
+swap_v2(const struct resources *r, char out[VALUE_SIZE])
+{
+    if (r->memory_swap_limit_bytes < 0)
+        return put_text("max", out);
+    if (r->memory_swap_limit_bytes == 0 || r->memory_limit_bytes <= 0 || r->memory_swap_limit_bytes < r->memory_limit_bytes)
+        return false;
+    (void)snprintf(out, VALUE_SIZE, "%" PRId64, r->memory_swap_limit_bytes - r->memory_limit_bytes);
+    return true;
+}
+
+static bool
+shares_v1(const struct resources *r, char out[VALUE_SIZE])
+{
+    return put_i64(r->cpu_shares, out);
+}
+
+/* 2…262144 → 1…10000 such that the defaults meet (1024 ↔ 100): the quadratic in log2 that kubernetes settled on (enhancements KEP-2254), since the
+ * linear one gave a one-CPU pod a weight of 39, below any process outside of pods. */
+static bool
+weight_v2(const struct resources *r, char out[VALUE_SIZE])
+{
+    if (r->cpu_shares == 0)
+        return false;
+    double shares = (double)(r->cpu_shares < 2 ? 2 : r->cpu_shares > 262144 ? 262144 : r->cpu_shares);
+    double l = log2(shares);
+    int64_t weight = (int64_t)ceil(pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0) - 1e-9);
+    return put_i64(weight < 1 ? 1 : weight > 10000 ? 10000 : weight, out);
+}
+
+static bool
+period_v1(const struct resources *r, char out[VALUE_SIZE])
+{
+    return put_i64(r->cpu_period, out);
+}
+
+static bool
+quota_v1(const struct resources *r, char out[VALUE_SIZE])
+{
+    return put_i64(r->cpu_quota, out);
+}
+
+static bool
+max_v2(const struct resources *r, char out[VALUE_SIZE])
+{
+    if (r->cpu_quota == 0 && r->cpu_period == 0)
+        return false;
+    int64_t period = r->cpu_period ? r->cpu_period : 100000;
+    if (r->cpu_quota > 0)
+        (void)snprintf(out, VALUE_SIZE, "%" PRId64 " %" PRId64, r->cpu_quota, period);
+    else
+        (void)snprintf(out, VALUE_SIZE, "max %" PRId64, period);
+    return true;
+}
+
+static bool
+cpus(const struct resources *r, char out[VALUE_SIZE])
+{
+    return put_text(r->cpuset_cpus, out);
+}
+
+static bool
+mems(const struct resources *r, char out[VALUE_SIZE])
+{
+    return put_text(r->cpuset_mems, out);
+}
+
+enum { MAY_BE_MISSING = 1 /* a kernel without swap accounting has no such file, and nothing to limit */ };
+
+static const struct resource_file {
+    const char *controller, *v1, *v2;
+    value_of *value_v1, *value_v2;
+    int flags;
+} files[] = {
+    /* controller  v1                             v2                 value in v1  in v2 */
+    {"cpu",        "cpu.shares",                  "cpu.weight",      shares_v1,   weight_v2, 0},
+    {"cpu",        "cpu.cfs_period_us",           NULL,              period_v1,   NULL,      0},
+    {"cpu",        "cpu.cfs_quota_us",            "cpu.max",         quota_v1,    max_v2,    0},
+    {"cpuset",     "cpuset.cpus",                 "cpuset.cpus",     cpus,        cpus,      0},
+    {"cpuset",     "cpuset.mems",                 "cpuset.mems",     mems,        mems,      0},
+    {"memory",     "memory.limit_in_bytes",       "memory.max",      memory,      memory,    0},
+    {"memory",     "memory.memsw.limit_in_bytes", "memory.swap.max", swap_v1,     swap_v2,   MAY_BE_MISSING},
+};
+
+/* What the kernel refuses is the request's fault more often than ours. */
+static int
+refused(struct error *err, const char *file, const char *value)
+{
+    if (err && (err->errnum == EINVAL || err->errnum == ERANGE || err->errnum == ENODEV))
+        error_as(err, ERR_INVALID);
+    if (err && err->errnum == EBUSY)
+        error_as(err, ERR_PRECONDITION);
+    return error_prefix(err, "cgroup limit %s=%s", file, value);
+}
+
+static int
+put_value(int dir, const char *file, const char *value, int flags, struct error *err)
+{
+    struct error failed;
+    if (file_put(dir, file, value, &failed) == 0 || (failed.errnum == ENOENT && (flags & MAY_BE_MISSING)))
+        return 0;
+    if (err)
+        *err = failed;
+    return refused(err, file, value);
+}
+
+static int
+apply_file(const struct cgroups *cgroups, const char *path, const struct resource_file *f, const struct resources *r, struct error *err)
+{
+    const struct cgroup_hierarchy *h = cgroups_of(cgroups, f->controller);
+    char value[VALUE_SIZE];
+    value_of *value_in = h && h->unified ? f->value_v2 : f->value_v1;
+    if (!value_in || !value_in(r, value))
+        return 0;
+    cleanup_close int dir = cgroup_open_controller(cgroups, path, f->controller, err);
+    if (dir < 0)
+        return error_prefix(err, "cgroup limit %s", f->v1);
+    return put_value(dir, h->unified ? f->v2 : f->v1, value, f->flags, err);
+}
+
+/* v1 keeps memory ≤ memory and swap at every moment: raising both means swap first. */
+static int
+raise_swap_first(const struct cgroups *cgroups, const char *path, const struct resources *r)
+{
+    const struct cgroup_hierarchy *h = cgroups_of(cgroups, "memory");
+    if (!h || h->unified || r->memory_swap_limit_bytes == 0)
+        return 0;
+    cleanup_close int dir = cgroup_open_controller(cgroups, path, "memory", NULL);
+    char value[VALUE_SIZE];
+    (void)swap_v1(r, value);
+    return dir < 0 ? 0 : file_put(dir, "memory.memsw.limit_in_bytes", value, NULL);
+}
+
+static int
+apply_hugepages(const struct cgroups *cgroups, const char *path, const struct resources *r, struct error *err)
+{
+    for (size_t i = 0; i < r->hugepage_count; i++) {
+        const struct cgroup_hierarchy *h = cgroups_of(cgroups, "hugetlb");
+        if (strchr(r->hugepages[i].page_size, '/'))
+            return error_set(err, ERR_INVALID, "hugepage limit: %s is no page size", r->hugepages[i].page_size);
+        cleanup_close int dir = TRY(cgroup_open_controller(cgroups, path, "hugetlb", err));
+        const char *ending = h->unified ? "max" : "limit_in_bytes";
+        cleanup_free char *value = str_printf("%" PRIu64, r->hugepages[i].limit_bytes);
+        cleanup_free char *file = str_printf("hugetlb.%s.%s", r->hugepages[i].page_size, ending);
+        cleanup_free char *reserved = str_printf("hugetlb.%s.rsvd.%s", r->hugepages[i].page_size, ending);
+        TRY(put_value(dir, file, value, 0, err));
+        TRY(put_value(dir, reserved, value, MAY_BE_MISSING, err));
+    }
+    return 0;
+}
+
+static int
+apply_unified(const struct cgroups *cgroups, const char *path, const struct resources *r, struct error *err)
+{
+    if (r->unified.count == 0)
+        return 0;
+    cleanup_close int dir = cgroup_open_unified(cgroups, path, err);
+    if (dir < 0)
+        return error_as(err, ERR_INVALID);
+    for (size_t i = 0; i < r->unified.count; i++) {
+        const char *file = r->unified.entries[i].key, *value = r->unified.entries[i].value;
+        if (strchr(file, '/') || str_starts(file, "cgroup.") || !strchr(file, '.'))
+            return error_set(err, ERR_INVALID, "unified resource %s: it is no limit of a cgroup", file);
+        if (put_value(dir, file, value, 0, err) < 0)
+            return err && err->errnum == ENOENT ? error_as(err, ERR_INVALID) : -1;
+    }
+    return 0;
+}
+
+int
+cgroup_apply(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err)
+{
+    (void)raise_swap_first(cgroups, path, resources);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        TRY(apply_file(cgroups, path, &files[i], resources, err));
+    TRY(apply_hugepages(cgroups, path, resources, err));
+    return apply_unified(cgroups, path, resources, err);
+}
+
+int
+cgroup_limit_pids(const struct cgroups *cgroups, const char *path, int64_t limit, struct error *err)
+{
+    char value[VALUE_SIZE];
+    if (!put_i64(limit, value))
+        return 0;
+    cleanup_close int dir = TRY(cgroup_open_controller(cgroups, path, "pids", err));
+    return put_value(dir, "pids.max", value, 0, err);
+}

@@ -1,0 +1,177 @@
+#include "runtime/container_spec.h"
+
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "runtime/caps.h"
+#include "runtime/env.h"
+
+enum { OVERLAY_OPTIONS_MAX = 4095 /* mount(2) takes one page */ };
+
+char *
+pod_hostname(const struct pod_config *config)
+{
+    char name[65] = "localhost";
+    if (!str_empty(config->hostname) && config->network != NAMESPACE_NODE)
+        return str_dup(config->hostname);
+    (void)gethostname(name, sizeof name - 1);
+    return str_dup(name);
+}
+
+/* A process that writes itself into v1's tasks while it has one thread is not made to wait (design.md §6); the unified hierarchy is joined by the clone. */
+static void
+join_cgroups(const struct runtime *rt, const char *path, struct spec_builder *b)
+{
+    for (size_t i = 0; i < rt->cgroups.count; i++) {
+        cleanup_free char *tasks = str_printf("%s%s/tasks", rt->cgroups.list[i].mount_point, path);
+        if (!rt->cgroups.list[i].unified)
+            spec_op(b, SPEC_WRITE, .text = {tasks, "0"});
+    }
+}
+
+static void
+set_oom_score(const struct container_config *config, struct spec_builder *b)
+{
+    char text[24];
+    (void)snprintf(text, sizeof text, "%" PRId64, config->resources.oom_score_adj);
+    spec_op(b, SPEC_WRITE, .text = {"/proc/self/oom_score_adj", text}, .number = {SPEC_MAY_EPERM});
+}
+
+static int
+add_overlay(const struct runtime *rt, const struct container *c, struct spec_builder *b, struct error *err)
+{
+    const struct strv *layers = &c->config->layers;
+    cleanup_buf struct buf options = BUF(OVERLAY_OPTIONS_MAX);
+    if (layers->count == 0)
+        return error_set(err, ERR_INVALID, "the image has no layers");
+    bool fits = buf_adds(&options, "lowerdir=");
+    for (size_t i = layers->count; i-- > 0;)
+        fits = fits && buf_addf(&options, "%s:", layers->items[i]);
+    fits = fits && buf_addf(&options, "%s,upperdir=%s/containers/%s/upper,workdir=%s/containers/%s/work,volatile", rt->skeleton_dir, rt->options.root,
+                            c->id, rt->options.root, c->id);
+    if (!fits)
+        return error_set(err, ERR_INVALID, "the names of the image's %zu layers do not fit into the %d bytes that the kernel takes", layers->count,
+                         OVERLAY_OPTIONS_MAX);
+    spec_op(b, SPEC_OVERLAY, .text = {rt->options.layers_dir, rt->rootfs_dir, options.data});
+    spec_op(b, SPEC_ROOT, .text = {rt->rootfs_dir});
+    return 0;
+}
+
+static void
+add_proc_paths(const struct container_config *config, struct spec_builder *b)
+{
+    if (config->privileged)
+        return;
+    for (size_t i = 0; i < config->readonly_paths.count; i++)
+        spec_op(b, SPEC_READONLY, .text = {config->readonly_paths.items[i]});
+    for (size_t i = 0; i < config->masked_paths.count; i++)
+        spec_op(b, SPEC_MASK, .text = {config->masked_paths.items[i]});
+}
+
+static void
+add_limits(const struct runtime *rt, struct spec_builder *b)
+{
+    if (rt->options.nofile_hard > 0)
+        spec_op(b, SPEC_RLIMIT, .number = {RLIMIT_NOFILE, (uint64_t)rt->options.nofile_soft, (uint64_t)rt->options.nofile_hard});
+}
+
+static void
+add_groups(const struct credentials *who, struct spec_builder *b)
+{
+    cleanup_free uint32_t *gids = mem_zalloc(who->groups.count, sizeof *gids);
+    size_t count = 0;
+    for (size_t i = 0; i < who->groups.count; i++) {
+        uint64_t gid;
+        if (str_to_u64(who->groups.items[i], UINT32_MAX, "gid", &gid, NULL) == 0)
+            gids[count++] = (uint32_t)gid;
+    }
+    spec_op(b, SPEC_GROUPS, .number = {count}, .list = gids, .list_bytes = count * sizeof *gids);
+}
+
+/* From root to whom it shall be: what init and execs have in common. */
+static int
+add_identity(const struct runtime *rt, const struct container *c, struct spec_builder *b, struct error *err)
+{
+    const struct credentials *who = &c->credentials;
+    struct caps caps;
+    TRY(caps_resolve(c->config, rt->bounding, &caps, err));
+    spec_op(b, SPEC_UMASK, .number = {022});
+    spec_op(b, SPEC_BOUNDING, .number = {caps.allowed});
+    add_groups(who, b);
+    spec_op(b, SPEC_USER, .number = {(uint64_t)who->uid, (uint64_t)who->gid});
+    /* A user other than root keeps over exec what is ambient; its permitted set would only be lost there. */
+    uint64_t held = who->uid == 0 ? caps.allowed : caps.ambient;
+    spec_op(b, SPEC_CAPS, .number = {held, held, caps.ambient, caps.ambient});
+    if (c->config->no_new_privs)
+        spec_op(b, SPEC_NO_NEW_PRIVS, .number = {0});
+    return 0;
+}
+
+static int
+add_init(struct runtime *rt, const struct container *c, const struct devices *devices, struct spec_builder *b, struct error *err)
+{
+    const struct container_config *config = c->config;
+    cleanup_strv struct strv env = {0};
+    cleanup_free char *hostname = pod_hostname(c->pod->config);
+    join_cgroups(rt, c->cgroup, b);
+    set_oom_score(config, b);
+    spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
+    spec_op(b, SPEC_PROPAGATION, .text = {"/"}, .number = {MS_SLAVE | MS_REC});
+    TRY(add_overlay(rt, c, b, err));
+    mounts_compile(rt, c, devices, b);
+    add_proc_paths(config, b);
+    spec_op(b, SPEC_PIVOT, .number = {0});
+    if (config->tty)
+        spec_op(b, SPEC_CONSOLE, .number = {(uint64_t)c->credentials.uid});
+    add_limits(rt, b);
+    spec_op(b, SPEC_CHDIR, .text = {str_empty(config->working_dir) ? "/" : config->working_dir}, .number = {1, 0, 0});
+    if (config->readonly_rootfs)
+        spec_op(b, SPEC_ROOT_READONLY, .number = {0});
+    TRY(add_identity(rt, c, b, err));
+    spec_op(b, SPEC_WAIT, .number = {0});
+    env_compile(config, hostname, c->credentials.home, &env);
+    spec_exec(b, &config->args, &env);
+    return 0;
+}
+
+struct spec_builder *
+container_spec(struct runtime *rt, const struct container *c, const struct devices *devices, struct error *err)
+{
+    struct spec_builder *b = spec_new();
+    if (add_init(rt, c, devices, b, err) == 0)
+        return b;
+    spec_free(b);
+    return NULL;
+}
+
+static int
+add_exec(struct runtime *rt, const struct container *c, const struct strv *command, struct spec_builder *b, struct error *err)
+{
+    const struct container_config *config = c->config;
+    cleanup_strv struct strv env = {0};
+    cleanup_free char *hostname = pod_hostname(c->pod->config);
+    join_cgroups(rt, c->cgroup, b);
+    set_oom_score(config, b);
+    spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
+    add_limits(rt, b);
+    spec_op(b, SPEC_CHDIR, .text = {str_empty(config->working_dir) ? "/" : config->working_dir}, .number = {0});
+    TRY(add_identity(rt, c, b, err));
+    env_compile(config, hostname, c->credentials.home, &env);
+    spec_exec(b, command, &env);
+    return 0;
+}
+
+struct spec_builder *
+exec_spec(struct runtime *rt, const struct container *c, const struct strv *command, struct error *err)
+{
+    struct spec_builder *b = spec_new();
+    if (add_exec(rt, c, command, b, err) == 0)
+        return b;
+    spec_free(b);
+    return NULL;
+}

@@ -1,0 +1,295 @@
+#include "runtime/container_steps.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "runtime/container_exit.h"
+#include "runtime/container_spec.h"
+#include "runtime/janitor.h"
+#include "runtime/records.h"
+#include "runtime/user.h"
+
+struct making {
+    struct runtime *rt;
+    struct container *container;
+    struct devices devices;
+};
+
+/* ---- layers and user ---- */
+
+static int
+make_layers(struct making *m, struct error *err)
+{
+    const struct runtime_options *options = &m->rt->options;
+    return options->hold_layers ? options->hold_layers(options->arg, &m->container->config->layers, m->container->id, err) : 0;
+}
+
+static void
+undo_layers(struct making *m)
+{
+    if (m->rt->options.release_layers)
+        m->rt->options.release_layers(m->rt->options.arg, m->container->id);
+}
+
+static int
+make_user(struct making *m, struct error *err)
+{
+    return user_resolve(m->rt->options.layers_dir, m->container->config, &m->container->credentials, err);
+}
+
+static int
+make_devices(struct making *m, struct error *err)
+{
+    return devices_resolve(m->container->config, &m->devices, err);
+}
+
+/* ---- record ---- */
+
+static int
+make_record(struct making *m, struct error *err)
+{
+    return record_container_new(m->rt, m->container, err);
+}
+
+static void
+undo_record(struct making *m)
+{
+    record_container_discard(m->rt, m->container->id);
+}
+
+/* ---- cgroup ---- */
+
+static bool
+remove_cgroup(void *arg, const char *path)
+{
+    struct runtime *rt = arg;
+    return cgroup_remove(&rt->cgroups, path) == 0;
+}
+
+void
+container_cgroup_remove(struct runtime *rt, const char *cgroup)
+{
+    if (!remove_cgroup(rt, cgroup))
+        janitor_add(rt->janitor, remove_cgroup, cgroup, NS_PER_MS);
+}
+
+static void
+undo_cgroup(struct making *m)
+{
+    container_cgroup_remove(m->rt, m->container->cgroup);
+}
+
+static int
+limit_cgroup(struct making *m, struct error *err)
+{
+    const struct container *c = m->container;
+    const struct cgroups *cgroups = &m->rt->cgroups;
+    TRY(cgroup_apply(cgroups, c->cgroup, &c->config->resources, err));
+    if (cgroups_of(cgroups, "pids"))
+        TRY(cgroup_limit_pids(cgroups, c->cgroup, m->rt->options.pids_limit, err));
+    return m->devices.rule_count ? cgroup_allow_devices(cgroups, c->cgroup, m->devices.rules, m->devices.rule_count, err) : 0;
+}
+
+static int
+make_cgroup(struct making *m, struct error *err)
+{
+    TRY(cgroup_make(&m->rt->cgroups, m->container->cgroup, err));
+    if (limit_cgroup(m, err) == 0)
+        return 0;
+    undo_cgroup(m);
+    return -1;
+}
+
+/* ---- log ---- */
+
+/* The kubelet makes the directory; others count on it being made. */
+static int
+make_log_directory(struct making *m, struct error *err)
+{
+    const char *path = m->container->log_path;
+    if (str_empty(path))
+        return 0;
+    cleanup_free char *parent = str_ndup(path, (size_t)(strrchr(path, '/') - path));
+    return file_mkdirs(parent, 0755, err);
+}
+
+/* ---- launch ---- */
+
+int
+container_launch_error(const struct spec_builder *spec, int failed_op, struct error *err)
+{
+    if (failed_op < 0)
+        return -1;
+    cleanup_free char *words = spec_explain(spec, (size_t)failed_op);
+    if (err && (err->kind == ERR_NOT_FOUND || err->kind == ERR_DENIED || err->kind == ERR_EXISTS || err->errnum == ENOEXEC))
+        error_as(err, ERR_INVALID);
+    return error_prefix(err, "%s", words);
+}
+
+static pid_t
+target_pid(struct runtime *rt, const struct container *c, struct error *err)
+{
+    HOLD(&rt->lock);
+    struct container *target = TRY_PTR(container_find(rt, c->config->target_id, err));
+    bool same_pod = target->pod == c->pod;
+    pid_t pid = target->pid;
+    container_unref(target);
+    if (!same_pod)
+        return error_set(err, ERR_INVALID, "target %s: it is of another pod", c->config->target_id);
+    return pid > 0 ? pid : error_set(err, ERR_PRECONDITION, "target %s: it does not run", c->config->target_id);
+}
+
+/* POD means: as the pod has it. */
+static enum namespace_mode
+pid_mode(const struct container *c)
+{
+    return c->config->pid == NAMESPACE_POD ? c->pod->config->pid : c->config->pid;
+}
+
+static int
+choose_pids(struct runtime *rt, const struct container *c, struct link_create *create, struct error *err)
+{
+    enum namespace_mode mode = pid_mode(c);
+    create->target_pid_ns = -1;
+    create->host_pid = mode == NAMESPACE_NODE;
+    create->new_pid_ns = mode == NAMESPACE_CONTAINER;
+    if (mode != NAMESPACE_TARGET)
+        return 0;
+    pid_t pid = TRY(target_pid(rt, c, err));
+    cleanup_free char *path = str_printf("/proc/%d/ns/pid", (int)pid);
+    create->target_pid_ns = TRY(file_open(AT_FDCWD, path, O_RDONLY, 0, err));
+    return 0;
+}
+
+static char *
+oom_file(const struct cgroups *cgroups, const char *cgroup)
+{
+    const struct cgroup_hierarchy *h = cgroups_of(cgroups, "memory");
+    return h ? cgroup_file(cgroups, cgroup, "memory", h->unified ? "memory.events" : "memory.oom_control") : NULL;
+}
+
+static int
+launch(struct making *m, struct link *link, const struct spec_builder *b, int spec, int cgroup, struct error *err)
+{
+    struct container *c = m->container;
+    cleanup_free char *oom = oom_file(&m->rt->cgroups, c->cgroup);
+    struct link_create create = {.container_id = c->id, .spec = spec, .cgroup = cgroup, .oom_file = oom ? oom : "", .log_path = c->log_path,
+                                 .tty = c->config->tty, .log_bytes_per_second = m->rt->options.log_bytes_per_second, .stdin_open = c->config->stdin_open, .stdin_once = c->config->stdin_once};
+    pid_t pid = 0;
+    int failed_op = -1;
+    TRY(choose_pids(m->rt, c, &create, err));
+    int result = link_create(link, &create, &pid, &failed_op, err);
+    if (create.target_pid_ns >= 0)
+        (void)close(create.target_pid_ns);
+    if (result < 0)
+        return container_launch_error(b, failed_op, err);
+    HOLD(&m->rt->lock);
+    c->pid = pid;
+    return 0;
+}
+
+static int
+launch_in_cgroup(struct making *m, struct link *link, const struct spec_builder *b, struct error *err)
+{
+    cleanup_close int spec = TRY(spec_finish((struct spec_builder *)(uintptr_t)b, err));
+    cleanup_close int cgroup = m->rt->cgroups.unified >= 0 ? TRY(cgroup_open_unified(&m->rt->cgroups, m->container->cgroup, err)) : -1;
+    return launch(m, link, b, spec, cgroup, err);
+}
+
+static int
+make_init(struct making *m, struct error *err)
+{
+    struct spec_builder *b = TRY_PTR(container_spec(m->rt, m->container, &m->devices, err));
+    struct link *link = pod_take_link(m->rt, m->container->pod, err);
+    int result = link ? launch_in_cgroup(m, link, b, err) : -1;
+    if (link)
+        pod_release_link(m->rt, m->container->pod);
+    spec_free(b);
+    return result;
+}
+
+static void
+undo_init(struct making *m)
+{
+    struct link *link = pod_take_link(m->rt, m->container->pod, NULL);
+    (void)cgroup_kill(&m->rt->cgroups, m->container->cgroup, NULL);
+    if (!link)
+        return;
+    (void)link_delete(link, m->container->id, NULL);
+    pod_release_link(m->rt, m->container->pod);
+}
+
+/* ---- state ---- */
+
+static int
+make_state(struct making *m, struct error *err)
+{
+    struct container *c = m->container;
+    pthread_mutex_lock(&m->rt->lock);
+    bool moved = container_move(c, CONTAINER_PHASE_CREATED);
+    /* Its end may have been reported before its beginning. */
+    if (moved && c->exited && container_move(c, CONTAINER_PHASE_EXITED))
+        c->pid = 0;
+    pthread_mutex_unlock(&m->rt->lock);
+    if (record_container_state(m->rt, c, err) == 0)
+        return 0;
+    HOLD(&m->rt->lock);
+    c->phase = CONTAINER_PHASE_MAKING;
+    return -1;
+}
+
+static void
+undo_state(struct making *m)
+{
+    HOLD(&m->rt->lock);
+    m->container->phase = CONTAINER_PHASE_MAKING;
+}
+
+/* ---- the table ---- */
+
+static const struct step {
+    const char *stage;
+    int (*make)(struct making *m, struct error *err); /* leaves nothing where it fails */
+    void (*undo)(struct making *m);
+} steps[] = {
+    {"layers", make_layers, undo_layers},
+    {"user", make_user, NULL},
+    {"devices", make_devices, NULL},
+    {"record", make_record, undo_record},
+    {"cgroup", make_cgroup, undo_cgroup},
+    {"log directory", make_log_directory, NULL},
+    {"launch", make_init, undo_init},
+    {"state", make_state, undo_state},
+};
+
+size_t
+container_step_count(void)
+{
+    return sizeof steps / sizeof *steps;
+}
+
+int
+container_make(struct runtime *rt, struct container *c, struct error *err)
+{
+    struct making m = {.rt = rt, .container = c};
+    size_t done = 0;
+    int result = 0;
+    while (done < container_step_count() && result == 0) {
+        operation_stage(c->operation, steps[done].stage);
+        result = steps[done].make(&m, err);
+        if (result < 0)
+            error_prefix(err, "%s", steps[done].stage);
+        else if (++done == rt->fail_container_step)
+            result = error_set(err, ERR_INTERNAL, "%s: it was made to fail here", steps[done - 1].stage);
+    }
+    while (result < 0 && done-- > 0)
+        if (steps[done].undo)
+            steps[done].undo(&m);
+    devices_free(&m.devices);
+    return result;
+}

@@ -1,0 +1,7 @@
+/* The environment of a container's processes. */
+#pragma once
+
+#include "runtime/runtime.h"
+
+/* The configured one, with PATH, HOSTNAME, HOME (and TERM at a terminal) where missing. Appended to `out`. */
+void env_compile(const struct container_config *config, const char *hostname, const char *home, struct strv *out);

@@ -1,0 +1,246 @@
+/* ExecSync: a command in a running container, its output collected with a limit, its whole tree killed at its deadline (facts/peers.md 1.6, 4.2, 4.3). */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "runtime/container_spec.h"
+#include "runtime/container_steps.h"
+#include "runtime/objects.h"
+#include "runtime/spec.h"
+
+/* After the command's end, what it wrote is in the pipe; only a child it left behind can write more. */
+static const int64_t drain_ns = 100 * NS_PER_MS;
+
+enum { OUT, ERR, STREAMS };
+
+/* Reads both streams until they end, or the drain is over. */
+struct collector {
+    pthread_t thread;
+    int pipes[STREAMS]; /* read ends */
+    int ended;          /* eventfd: the command has ended, drain now */
+    struct buf streams[STREAMS];
+};
+
+/* What is beyond the limit of both together is read and thrown away. */
+static void
+keep(struct collector *c, int stream, const char *data, size_t length)
+{
+    size_t used = c->streams[OUT].length + c->streams[ERR].length;
+    size_t room = used < EXEC_OUTPUT_MAX ? EXEC_OUTPUT_MAX - used : 0;
+    (void)buf_add(&c->streams[stream], data, length < room ? length : room);
+}
+
+static void
+read_stream(struct collector *c, int stream)
+{
+    char chunk[65536];
+    ssize_t n = read(c->pipes[stream], chunk, sizeof chunk);
+    if (n > 0) {
+        keep(c, stream, chunk, (size_t)n);
+        return;
+    }
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    (void)close(c->pipes[stream]);
+    c->pipes[stream] = -1;
+}
+
+static int
+wait_ms(int64_t drain_end_ns)
+{
+    if (drain_end_ns == INT64_MAX)
+        return -1;
+    int64_t left = drain_end_ns - clock_monotonic_ns();
+    return left <= 0 ? 0 : (int)(left / NS_PER_MS) + 1;
+}
+
+static void *
+collect(void *arg)
+{
+    struct collector *c = arg;
+    int64_t drain_end_ns = INT64_MAX;
+    while (c->pipes[OUT] >= 0 || c->pipes[ERR] >= 0) {
+        bool draining = drain_end_ns != INT64_MAX;
+        struct pollfd p[] = {{.fd = c->pipes[OUT], .events = POLLIN}, {.fd = c->pipes[ERR], .events = POLLIN}, {.fd = draining ? -1 : c->ended, .events = POLLIN}};
+        int n = poll(p, 3, wait_ms(drain_end_ns));
+        if ((n < 0 && errno != EINTR) || (n == 0 && draining) || (draining && clock_monotonic_ns() > drain_end_ns + drain_ns))
+            break;
+        for (int stream = OUT; n > 0 && stream < STREAMS; stream++)
+            if (p[stream].revents)
+                read_stream(c, stream);
+        if (n > 0 && p[2].revents)
+            drain_end_ns = clock_monotonic_ns() + drain_ns;
+    }
+    return NULL;
+}
+
+static int
+collector_open(struct collector *c, int write_ends[STREAMS], struct error *err)
+{
+    int pipes[STREAMS][2];
+    *c = (struct collector){.pipes = {-1, -1}, .streams = {BUF(EXEC_OUTPUT_MAX), BUF(EXEC_OUTPUT_MAX)}, .ended = eventfd(0, EFD_CLOEXEC)};
+    if (c->ended < 0)
+        return error_errno(err, errno, "make an eventfd");
+    for (int i = 0; i < STREAMS; i++) {
+        if (pipe2(pipes[i], O_CLOEXEC) < 0)
+            return error_errno(err, errno, "make a pipe");
+        c->pipes[i] = pipes[i][0];
+        write_ends[i] = pipes[i][1];
+    }
+    int errnum = pthread_create(&c->thread, NULL, collect, c);
+    return errnum ? error_errno(err, errnum, "start a thread") : 0;
+}
+
+static void
+collector_close(struct collector *c)
+{
+    for (int i = 0; i < STREAMS; i++) {
+        if (c->pipes[i] >= 0)
+            (void)close(c->pipes[i]);
+        buf_free(&c->streams[i]);
+    }
+    if (c->ended >= 0)
+        (void)close(c->ended);
+}
+
+/* ---- the command ---- */
+
+struct exec {
+    struct runtime *rt;
+    struct container *container;
+    const struct strv *command;
+    const struct cancel *cancel;
+    char cgroup_name[64];
+};
+
+static int
+run(const struct exec *e, struct link *link, const struct spec_builder *b, struct link_exec *order, int *status, struct error *err)
+{
+    int failed_op = -1;
+    order->container_id = e->container->id;
+    if (link_exec(link, order, e->cancel, status, &failed_op, err) == 0)
+        return 0;
+    return container_launch_error(b, failed_op, err);
+}
+
+/* A cgroup of its own, to be killed as a whole; its name ends in .mount, as the kubelet's cAdvisor adopts any other (design.md §6). */
+static int
+run_in_cgroup(struct exec *e, struct link *link, const struct spec_builder *b, const int write_ends[STREAMS], int *status, struct error *err)
+{
+    struct runtime *rt = e->rt;
+    cleanup_close int cgroup = cgroup_make_child(&rt->cgroups, e->container->cgroup, e->cgroup_name, err);
+    if (cgroup < 0 && rt->cgroups.unified >= 0)
+        return -1;
+    cleanup_close int spec = spec_finish((struct spec_builder *)(uintptr_t)b, err);
+    struct link_exec order = {.spec = spec, .cgroup = cgroup, .stdio = {-1, write_ends[OUT], write_ends[ERR]}};
+    int result = spec < 0 ? -1 : run(e, link, b, &order, status, err);
+    cgroup_remove_child(&rt->cgroups, e->container->cgroup, e->cgroup_name);
+    return result;
+}
+
+static int
+run_in_monitor(struct exec *e, const int write_ends[STREAMS], int *status, struct error *err)
+{
+    struct spec_builder *b = TRY_PTR(exec_spec(e->rt, e->container, e->command, err));
+    struct link *link = pod_take_link(e->rt, e->container->pod, err);
+    int result = link ? run_in_cgroup(e, link, b, write_ends, status, err) : -1;
+    if (link)
+        pod_release_link(e->rt, e->container->pod);
+    spec_free(b);
+    return result;
+}
+
+static void
+take_output(struct collector *c, struct exec_result *result)
+{
+    result->out_length = c->streams[OUT].length;
+    result->out = steal(c->streams[OUT].data);
+    result->err_length = c->streams[ERR].length;
+    result->err = steal(c->streams[ERR].data);
+}
+
+static int
+exec_and_collect(struct exec *e, struct exec_result *result, struct error *err)
+{
+    struct collector collector;
+    int write_ends[STREAMS] = {-1, -1}, status = 0;
+    int outcome = collector_open(&collector, write_ends, err);
+    bool collecting = outcome == 0;
+    if (collecting)
+        outcome = run_in_monitor(e, write_ends, &status, err);
+    for (int i = 0; i < STREAMS; i++)
+        if (write_ends[i] >= 0)
+            (void)close(write_ends[i]);
+    if (collecting) {
+        (void)eventfd_write(collector.ended, 1);
+        pthread_join(collector.thread, NULL);
+    }
+    if (outcome == 0) {
+        result->exit_code = status;
+        take_output(&collector, result);
+    }
+    collector_close(&collector);
+    return outcome;
+}
+
+/* ---- the call ---- */
+
+static int
+begin(struct exec *e, const struct strv *command, struct error *err)
+{
+    if (command->count == 0 || str_empty(command->items[0]))
+        return error_set(err, ERR_INVALID, "exec: the command is missing");
+    HOLD(&e->rt->lock);
+    if (e->container->phase != CONTAINER_PHASE_RUNNING)
+        return error_set(err, ERR_PRECONDITION, "exec: it is not running");
+    /* The clock tells it from those that an earlier crispd left behind with a child in them. */
+    (void)snprintf(e->cgroup_name, sizeof e->cgroup_name, "exec-%" PRIx64 "-%" PRIu64 ".mount", clock_monotonic_ns(), ++e->container->execs);
+    return 0;
+}
+
+/* The earlier of the command's own timeout and the caller's patience. */
+static struct cancel
+patience_of(const struct cancel *cancel, int64_t timeout_ns)
+{
+    struct cancel both = cancel ? *cancel : (struct cancel){.fd = -1, .deadline_ns = INT64_MAX};
+    int64_t now = clock_monotonic_ns();
+    if (timeout_ns > 0 && timeout_ns < INT64_MAX - now && now + timeout_ns < both.deadline_ns)
+        both.deadline_ns = now + timeout_ns;
+    return both;
+}
+
+int
+container_exec(struct runtime *rt, const char *id, const struct strv *command, int64_t timeout_ns, const struct cancel *cancel, struct exec_result *result,
+               struct error *err)
+{
+    *result = (struct exec_result){0};
+    struct container *c = TRY_PTR(container_get(rt, id, err));
+    struct cancel patience = patience_of(cancel, timeout_ns);
+    struct exec e = {.rt = rt, .container = c, .command = command, .cancel = &patience};
+    int outcome = begin(&e, command, err);
+    if (outcome == 0)
+        outcome = exec_and_collect(&e, result, err);
+    if (outcome < 0) {
+        if (err && err->kind == ERR_DEADLINE && timeout_ns > 0)
+            error_prefix(err, "exec \"%.64s\": it was killed after %.1f s", command->items[0], (double)timeout_ns / (double)NS_PER_SECOND);
+        container_error(c, err);
+    }
+    container_put(rt, c);
+    return outcome;
+}
+
+void
+exec_result_free(struct exec_result *result)
+{
+    free(result->out);
+    free(result->err);
+    *result = (struct exec_result){0};
+}

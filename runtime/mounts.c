@@ -1,0 +1,204 @@
+/* What is mounted in a container's root: the defaults that every container has, the pod's files in /etc, the request's mounts; sorted so that what is mounted
+ * deeper comes later. A default whose place the request takes is left out. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "runtime/container_spec.h"
+#include "runtime/validate.h"
+
+enum { MOUNTS_AT_BIRTH = 32 };
+
+struct mount {
+    char *target; /* clean */
+    size_t depth, order;
+    enum spec_op_type type;
+    struct spec_args args;
+};
+
+struct mounts {
+    struct mount *list;
+    size_t count, room;
+    const struct container_config *config;
+};
+
+static size_t
+depth_of(const char *path)
+{
+    size_t depth = 0;
+    for (; *path; path++)
+        depth += *path == '/';
+    return depth;
+}
+
+static bool
+is_taken(const struct container_config *config, const char *target)
+{
+    for (size_t i = 0; i < config->mount_count; i++) {
+        cleanup_free char *path = path_clean(config->mounts[i].container_path);
+        if (str_eq(path, target))
+            return true;
+    }
+    return false;
+}
+
+/* Takes `target`; texts in args must live until the spec is built. */
+static void
+add(struct mounts *mounts, char *target, enum spec_op_type type, struct spec_args args)
+{
+    if (mounts->count == mounts->room) {
+        mounts->room = mounts->room ? mounts->room * 2 : MOUNTS_AT_BIRTH;
+        mounts->list = mem_realloc(mounts->list, mounts->room, sizeof *mounts->list);
+    }
+    mounts->list[mounts->count] = (struct mount){target, depth_of(target), mounts->count, type, args};
+    mounts->count++;
+}
+
+static void
+add_default(struct mounts *mounts, const char *target, enum spec_op_type type, struct spec_args args)
+{
+    if (!is_taken(mounts->config, target))
+        add(mounts, str_dup(target), type, args);
+}
+
+#define FS(source_, fstype_, flags_, data_) SPEC_MOUNT, (struct spec_args){.text = {(source_), NULL, (fstype_), (data_)}, .number = {(flags_)}}
+
+static void
+add_kernel_filesystems(struct mounts *mounts)
+{
+    const unsigned long quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    add_default(mounts, "/proc", FS("proc", "proc", quiet, NULL));
+    add_default(mounts, "/dev", FS("tmpfs", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k"));
+    add_default(mounts, "/dev/pts", FS("devpts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"));
+    add_default(mounts, "/dev/mqueue", FS("mqueue", "mqueue", quiet, NULL));
+    add_default(mounts, "/sys", FS("sysfs", "sysfs", quiet | (mounts->config->privileged ? 0 : MS_RDONLY), NULL));
+}
+
+static void
+add_shm(struct mounts *mounts, const struct pod_config *pod)
+{
+    if (pod->ipc == NAMESPACE_NODE)
+        add_default(mounts, "/dev/shm", SPEC_BIND, (struct spec_args){.text = {"/dev/shm"}, .number = {0, MS_PRIVATE}});
+    else
+        add_default(mounts, "/dev/shm", SPEC_SHM, (struct spec_args){0});
+}
+
+/* A container sees its own cgroup as the root (it has a cgroup namespace), in the same places as the host has them. */
+static void
+add_cgroups(struct mounts *mounts, const struct cgroups *cgroups)
+{
+    const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (mounts->config->privileged ? 0 : MS_RDONLY);
+    if (is_taken(mounts->config, "/sys/fs/cgroup"))
+        return;
+    if (cgroups_only_unified(cgroups)) {
+        add_default(mounts, "/sys/fs/cgroup", FS("cgroup", "cgroup2", flags, NULL));
+        return;
+    }
+    add_default(mounts, "/sys/fs/cgroup", FS("tmpfs", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k"));
+    for (size_t i = 0; i < cgroups->count; i++) {
+        const struct cgroup_hierarchy *h = &cgroups->list[i];
+        cleanup_free char *target = str_printf("/sys/fs/cgroup/%s", h->name);
+        add_default(mounts, target, FS("cgroup", h->unified ? "cgroup2" : "cgroup", flags, h->unified ? NULL : h->options));
+    }
+}
+
+static const struct {
+    const char *name, *target;
+} etc_files[] = {{"hosts", "/etc/hosts"}, {"hostname", "/etc/hostname"}, {"resolv.conf", "/etc/resolv.conf"}};
+
+static void
+add_etc_files(struct mounts *mounts, const char *etc_dir, struct strv *kept)
+{
+    for (size_t i = 0; i < sizeof etc_files / sizeof *etc_files; i++) {
+        strv_addf(kept, "%s/%s", etc_dir, etc_files[i].name);
+        const char *source = kept->items[kept->count - 1];
+        add_default(mounts, etc_files[i].target, SPEC_BIND,
+                    (struct spec_args){.text = {source}, .number = {mounts->config->readonly_rootfs ? SPEC_BIND_READONLY : 0, MS_PRIVATE}});
+    }
+}
+
+static void
+add_requested(struct mounts *mounts)
+{
+    static const unsigned long propagations[] = {
+        [PROPAGATION_PRIVATE] = MS_PRIVATE | MS_REC,
+        [PROPAGATION_HOST_TO_CONTAINER] = MS_SLAVE | MS_REC,
+        [PROPAGATION_BIDIRECTIONAL] = MS_SHARED | MS_REC,
+    };
+    for (size_t i = 0; i < mounts->config->mount_count; i++) {
+        const struct mount_request *request = &mounts->config->mounts[i];
+        uint64_t flags = SPEC_BIND_RECURSIVE | SPEC_BIND_SOURCE_MKDIR | (request->readonly ? SPEC_BIND_READONLY : 0) |
+                         (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0);
+        add(mounts, path_clean(request->container_path), SPEC_BIND,
+            (struct spec_args){.text = {request->host_path}, .number = {flags, propagations[request->propagation]}});
+    }
+}
+
+static int
+by_depth(const void *a, const void *b)
+{
+    const struct mount *left = a, *right = b;
+    if (left->depth != right->depth)
+        return left->depth < right->depth ? -1 : 1;
+    return left->order < right->order ? -1 : 1;
+}
+
+static void
+emit(struct mounts *mounts, struct spec_builder *b)
+{
+    qsort(mounts->list, mounts->count, sizeof *mounts->list, by_depth);
+    for (size_t i = 0; i < mounts->count; i++) {
+        struct mount *mount = &mounts->list[i];
+        mount->args.text[mount->type == SPEC_SHM ? 0 : 1] = mount->target;
+        spec_add(b, mount->type, mount->args);
+        free(mount->target);
+    }
+    free(mounts->list);
+}
+
+/* In a /dev of its own; a requested mount of /dev brings what it has. */
+static void
+emit_dev(const struct container_config *config, const struct devices *devices, struct spec_builder *b)
+{
+    static const char *const links[][2] = {{"/dev/fd", "/proc/self/fd"},          {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
+                                           {"/dev/stderr", "/proc/self/fd/2"}, {"/dev/core", "/proc/kcore"},      {"/dev/ptmx", "pts/ptmx"}};
+    if (is_taken(config, "/dev"))
+        return;
+    for (size_t i = 0; i < devices->node_count; i++) {
+        const struct device_node *node = &devices->nodes[i];
+        if (!is_taken(config, node->path))
+            spec_op(b, SPEC_MKNOD, .text = {node->path}, .number = {node->mode, node->dev, node->uid, node->gid});
+    }
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        spec_op(b, SPEC_SYMLINK, .text = {links[i][0], links[i][1]});
+}
+
+static void
+emit_cgroup_links(const struct container_config *config, const struct cgroups *cgroups, struct spec_builder *b)
+{
+    if (cgroups_only_unified(cgroups) || is_taken(config, "/sys/fs/cgroup"))
+        return;
+    for (size_t i = 0; i + 1 < cgroups->links.count; i += 2) {
+        cleanup_free char *path = str_printf("/sys/fs/cgroup/%s", cgroups->links.items[i]);
+        spec_op(b, SPEC_SYMLINK, .text = {path, cgroups->links.items[i + 1]});
+    }
+    if (!config->privileged)
+        spec_op(b, SPEC_READONLY, .text = {"/sys/fs/cgroup"});
+}
+
+void
+mounts_compile(struct runtime *rt, const struct container *c, const struct devices *devices, struct spec_builder *b)
+{
+    struct mounts mounts = {.config = c->config};
+    cleanup_strv struct strv kept = {0};
+    cleanup_free char *etc_dir = str_printf("%s/%s", rt->etc_dir, c->pod->id);
+    add_kernel_filesystems(&mounts);
+    add_shm(&mounts, c->pod->config);
+    add_cgroups(&mounts, &rt->cgroups);
+    add_etc_files(&mounts, etc_dir, &kept);
+    add_requested(&mounts);
+    emit(&mounts, b);
+    emit_dev(c->config, devices, b);
+    emit_cgroup_links(c->config, &rt->cgroups, b);
+}

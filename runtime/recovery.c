@@ -1,0 +1,410 @@
+#include "runtime/recovery.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "runtime/container_exit.h"
+#include "runtime/container_steps.h"
+#include "runtime/etc_files.h"
+#include "runtime/janitor.h"
+#include "runtime/pod_steps.h"
+#include "runtime/pod_stop.h"
+#include "runtime/records.h"
+
+/* For one monitor to answer; they are met in parallel. */
+static const int64_t meeting_ns = 10 * NS_PER_SECOND;
+
+/* ---- reading the records ---- */
+
+static void
+names_in(int dirfd, struct strv *names)
+{
+    int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cleanup_closedir DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir)
+        return;
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (entry->d_name[0] != '.')
+            strv_add(names, entry->d_name);
+}
+
+/* What a pod that was never finished, or that cannot be read, may have on this machine: its id is enough to find it. */
+static void
+clear_pod(struct runtime *rt, const char *id)
+{
+    pod_monitor_kill(rt, id);
+    pod_netns_release(rt, id);
+    pod_monitor_cgroup_remove(rt, id);
+    etc_files_remove(rt->etc_dir, id);
+}
+
+static void
+undo_unfinished_pod(struct runtime *rt, const char *id, struct pod *pod)
+{
+    struct error failed;
+    log_info("a pod that was never finished is undone", "pod", id);
+    pod_monitor_kill(rt, id);
+    if (pod) {
+        pod->attached = pod->config->network != NAMESPACE_NODE;
+        if (pod_network_detach(rt, pod, &failed) < 0)
+            log_warn("its network could not be given back", "pod", id, "error", failed.message);
+        if (pod->cgroup_parent)
+            pod_cgroup_parent_release(rt, pod->cgroup_parent);
+        pod_put(rt, pod);
+    }
+    clear_pod(rt, id);
+    record_pod_discard(rt, id);
+}
+
+/* With the lock held: of two pods of one key the later made stays. */
+static struct pod *
+take_in_pod(struct runtime *rt, struct pod *pod)
+{
+    struct pod *other = NULL;
+    HASH_FIND(by_key, rt->pods_by_key, pod->key, strlen(pod->key), other);
+    if (other && other->sequence >= pod->sequence)
+        return pod;
+    if (other) {
+        (void)pod_reference(other);
+        pod_list_out(rt, other);
+    }
+    pod_list_in(rt, pod);
+    pod_unref(pod);
+    return other;
+}
+
+static void
+drop_double_pod(struct runtime *rt, struct pod *pod)
+{
+    struct error failed;
+    clear_pod(rt, pod->id);
+    if (pod_network_detach(rt, pod, &failed) < 0)
+        log_warn("the network of a doubled pod could not be given back", "pod", pod->id, "error", failed.message);
+    record_set_aside(rt, "pods", pod->id, "another, made later, has the same name, uid and attempt");
+    pod_put(rt, pod);
+}
+
+static void
+load_pod(struct runtime *rt, const char *id)
+{
+    struct error failed = {0};
+    struct pod *pod = NULL;
+    if (!id_valid(id)) {
+        record_set_aside(rt, "pods", id, "its name is no id");
+        return;
+    }
+    enum record_loaded loaded = record_pod_load(rt, id, &pod, &failed);
+    if (loaded == RECORD_UNFINISHED) {
+        undo_unfinished_pod(rt, id, pod);
+        return;
+    }
+    if (loaded == RECORD_DAMAGED) {
+        clear_pod(rt, id);
+        record_set_aside(rt, "pods", id, failed.message);
+        return;
+    }
+    pthread_mutex_lock(&rt->lock);
+    if (pod->sequence > rt->sequence)
+        rt->sequence = pod->sequence;
+    struct pod *loser = take_in_pod(rt, pod);
+    pthread_mutex_unlock(&rt->lock);
+    if (loser)
+        drop_double_pod(rt, loser);
+}
+
+static void
+undo_unfinished_container(struct runtime *rt, const char *id, struct container *c)
+{
+    log_info("a container that was never finished is undone", "container", id);
+    if (c) {
+        (void)cgroup_kill(&rt->cgroups, c->cgroup, NULL);
+        container_cgroup_remove(rt, c->cgroup);
+        container_put(rt, c);
+    }
+    record_container_discard(rt, id);
+}
+
+static bool
+take_in_container(struct runtime *rt, struct container *c)
+{
+    HOLD(&rt->lock);
+    struct container *other = NULL;
+    if (c->sequence > rt->sequence)
+        rt->sequence = c->sequence;
+    HASH_FIND(by_key, rt->containers_by_key, c->key, strlen(c->key), other);
+    if (other)
+        return false;
+    container_list_in(rt, c);
+    container_unref(c);
+    return true;
+}
+
+static void
+load_container(struct runtime *rt, const char *id)
+{
+    struct error failed = {0};
+    struct container *c = NULL;
+    if (!id_valid(id)) {
+        record_set_aside(rt, "containers", id, "its name is no id");
+        return;
+    }
+    enum record_loaded loaded = record_container_load(rt, id, &c, &failed);
+    if (loaded == RECORD_UNFINISHED) {
+        undo_unfinished_container(rt, id, c);
+        return;
+    }
+    if (loaded == RECORD_DAMAGED) {
+        record_set_aside(rt, "containers", id, failed.message);
+        return;
+    }
+    c->exited = c->phase == CONTAINER_PHASE_EXITED;
+    if (take_in_container(rt, c))
+        return;
+    (void)cgroup_kill(&rt->cgroups, c->cgroup, NULL);
+    container_cgroup_remove(rt, c->cgroup);
+    record_set_aside(rt, "containers", id, "another of the same pod has the same name and attempt");
+    container_put(rt, c);
+}
+
+/* ---- meeting the monitors ---- */
+
+/* What its monitor says of a container; its own exit record is read by container_settle where the monitor has forgotten it. */
+static void
+believe(struct runtime *rt, const struct link_container *said)
+{
+    HOLD(&rt->lock);
+    struct container *c = NULL;
+    HASH_FIND(by_id, rt->containers_by_id, said->id, ID_LENGTH, c);
+    if (!c)
+        return;
+    if (said->state == LINK_EXITED) {
+        c->started_ns = said->started_ns ? said->started_ns : c->started_ns;
+        (void)container_end(c, &said->exit, "", "");
+        return;
+    }
+    c->pid = c->phase == CONTAINER_PHASE_EXITED ? 0 : said->pid;
+    if (said->state == LINK_RUNNING) {
+        c->started_ns = said->started_ns;
+        (void)container_move(c, CONTAINER_PHASE_RUNNING);
+    }
+}
+
+static bool
+is_said(const struct link_container *said, size_t count, const char *id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (str_eq(said[i].id, id))
+            return true;
+    return false;
+}
+
+/* Of each other's containers: recorded but unknown to the monitor has ended; known to the monitor but not recorded was never finished. */
+static void
+compare(struct runtime *rt, struct pod *pod, struct link *link, const struct link_container *said, size_t said_count)
+{
+    size_t count;
+    for (size_t i = 0; i < said_count; i++) {
+        struct container *c = container_get(rt, said[i].id, NULL);
+        if (c)
+            container_put(rt, c);
+        else
+            (void)link_delete(link, said[i].id, NULL);
+    }
+    struct container **list = pod_containers(rt, pod, &count);
+    for (size_t i = 0; i < count; i++)
+        if (!is_said(said, said_count, list[i]->id)) {
+            (void)cgroup_kill(&rt->cgroups, list[i]->cgroup, NULL);
+            container_settle(rt, list[i], "Error");
+        }
+    containers_put(rt, list, count);
+}
+
+static int
+meet(struct runtime *rt, struct pod *pod, struct error *err)
+{
+    struct link *link = NULL;
+    struct link_container *said = NULL;
+    size_t count = 0;
+    struct cancel patience = {.fd = -1, .deadline_ns = clock_monotonic_ns() + meeting_ns};
+    struct process_identity monitor = pod->monitor;
+    TRY(link_adopt(rt->hub, pod->id, rt->monitors_dir, &monitor, &patience, &link, &said, &count, err));
+    for (size_t i = 0; i < count; i++)
+        believe(rt, &said[i]);
+    pthread_mutex_lock(&rt->lock);
+    pod->link = link;
+    pod->link_users++;
+    pod->meeting = false;
+    pthread_mutex_unlock(&rt->lock);
+    compare(rt, pod, link, said, count);
+    free(said);
+    pod_release_link(rt, pod);
+    return 0;
+}
+
+static const char *
+why_lost(struct runtime *rt, const struct pod *pod)
+{
+    return str_eq(pod->monitor.boot_id, rt->boot_id) ? "MonitorLost" : "NodeRebooted";
+}
+
+struct meeting {
+    struct runtime *rt;
+    struct pod *pod;
+};
+
+/* A pod without its monitor: killed by cgroup, network given back, NOTREADY (design.md §4). A monitor that lives but does not answer is one too: its containers could not be
+ * controlled. */
+static void
+recover_pod(struct runtime *rt, struct pod *pod)
+{
+    struct error failed = {0};
+    bool same_boot = str_eq(pod->monitor.boot_id, rt->boot_id);
+    if (pod->phase == POD_PHASE_READY && same_boot && meet(rt, pod, &failed) == 0)
+        return;
+    if (pod->phase == POD_PHASE_READY)
+        log_warn("a pod is without its monitor", "pod", pod->id, "error", same_boot ? failed.message : "the machine was rebooted");
+    cleanup_free char *reason = str_dup(pod->phase == POD_PHASE_READY ? why_lost(rt, pod) : "");
+    if (pod_bring_down(rt, pod, reason, &failed) < 0)
+        log_error("a pod could not be brought down", "pod", pod->id, "error", failed.message);
+}
+
+static void
+recover_in_thread(void *arg)
+{
+    struct meeting meeting = *(struct meeting *)arg;
+    struct runtime *rt = meeting.rt;
+    free(arg);
+    recover_pod(rt, meeting.pod);
+    HOLD(&rt->lock);
+    meeting.pod->meeting = false;
+    turn_give(&meeting.pod->turn);
+    rt->meetings--;
+    waiters_wake(&rt->waiters);
+    pod_unref(meeting.pod);
+}
+
+static bool
+needs_recovery(const struct pod *pod)
+{
+    return pod->phase == POD_PHASE_READY || pod->attached;
+}
+
+/* A pod's turn is taken for it from the start: whoever wants to change it waits for the meeting. */
+static struct meeting **
+plan_meetings(struct runtime *rt, size_t *count)
+{
+    HOLD(&rt->lock);
+    struct pod *pod, *next;
+    struct meeting **list = mem_zalloc(HASH_CNT(by_id, rt->pods_by_id) + 1, sizeof *list);
+    *count = 0;
+    HASH_ITER (by_id, rt->pods_by_id, pod, next) {
+        if (!needs_recovery(pod))
+            continue;
+        (void)turn_take(&pod->turn, &rt->lock, "meeting its monitor", NULL, NULL);
+        pod->meeting = true;
+        struct meeting *meeting = mem_alloc(sizeof *meeting);
+        *meeting = (struct meeting){rt, pod_reference(pod)};
+        list[(*count)++] = meeting;
+    }
+    rt->meetings = (int)*count;
+    return list;
+}
+
+/* Containers of a pod that is down and yet recorded as living: their end was not recorded in time. */
+static void
+settle_containers(struct runtime *rt)
+{
+    struct container *c, *next;
+    size_t count = 0;
+    pthread_mutex_lock(&rt->lock);
+    struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        if (!needs_recovery(c->pod) && c->phase != CONTAINER_PHASE_EXITED)
+            list[count++] = container_reference(c);
+    pthread_mutex_unlock(&rt->lock);
+    for (size_t i = 0; i < count; i++) {
+        (void)cgroup_kill(&rt->cgroups, list[i]->cgroup, NULL);
+        container_settle(rt, list[i], "Error");
+    }
+    containers_put(rt, list, count);
+}
+
+/* ---- what nobody records any more ---- */
+
+static bool
+empty_trash(void *arg, const char *name)
+{
+    struct runtime *rt = arg;
+    return file_remove_tree(rt->trash_dir, name, NULL) == 0;
+}
+
+static bool
+is_known_pod(struct runtime *rt, const char *id)
+{
+    struct pod *pod = pod_get(rt, id, NULL);
+    if (pod)
+        pod_put(rt, pod);
+    return pod != NULL;
+}
+
+static void
+clear_strays(struct runtime *rt)
+{
+    cleanup_strv struct strv monitors = {0}, namespaces = {0}, etc = {0}, trash = {0};
+    cleanup_close int etc_dir = open(rt->etc_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cleanup_close int netns = open(rt->netns_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cgroup_children(&rt->cgroups, rt->monitor_cgroup, &monitors);
+    for (size_t i = 0; i < monitors.count; i++)
+        if (id_valid(monitors.items[i]) && !is_known_pod(rt, monitors.items[i]))
+            clear_pod(rt, monitors.items[i]);
+    names_in(netns, &namespaces);
+    for (size_t i = 0; i < namespaces.count; i++)
+        if (id_valid(namespaces.items[i]) && !is_known_pod(rt, namespaces.items[i]))
+            pod_netns_release(rt, namespaces.items[i]);
+    names_in(etc_dir, &etc);
+    for (size_t i = 0; i < etc.count; i++)
+        if (!is_known_pod(rt, etc.items[i]))
+            etc_files_remove(rt->etc_dir, etc.items[i]);
+    names_in(rt->trash_dir, &trash);
+    for (size_t i = 0; i < trash.count; i++)
+        janitor_add(rt->sweeper, empty_trash, trash.items[i], 0);
+}
+
+/* Addresses and rules of pods that are not recorded here. */
+static void
+collect_network(struct runtime *rt)
+{
+    cleanup_strv struct strv ids = {0};
+    struct pod *pod, *next;
+    pthread_mutex_lock(&rt->lock);
+    HASH_ITER (by_id, rt->pods_by_id, pod, next)
+        strv_add(&ids, pod->id);
+    pthread_mutex_unlock(&rt->lock);
+    network_collect(rt->network, &ids);
+}
+
+void
+recovery_begin(struct runtime *rt)
+{
+    cleanup_strv struct strv pods = {0}, containers = {0};
+    size_t count;
+    names_in(rt->pods_dir, &pods);
+    names_in(rt->containers_dir, &containers);
+    for (size_t i = 0; i < pods.count; i++)
+        load_pod(rt, pods.items[i]);
+    for (size_t i = 0; i < containers.count; i++)
+        load_container(rt, containers.items[i]);
+    settle_containers(rt);
+    clear_strays(rt);
+    collect_network(rt);
+    struct meeting **meetings = plan_meetings(rt, &count);
+    for (size_t i = 0; i < count; i++)
+        runtime_spawn(rt, recover_in_thread, meetings[i]);
+    free(meetings);
+}
