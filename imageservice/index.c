@@ -1,0 +1,234 @@
+#include "imageservice/index.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "imageservice/image_config.h"
+
+struct index *
+index_new(void)
+{
+    struct index *index = mem_zalloc(1, sizeof *index);
+    atomic_init(&index->refs, 1);
+    index->next_layer = 1;
+    return index;
+}
+
+static void
+add_layer_record(struct index *index, const struct layer_record *record)
+{
+    index->layers = mem_realloc(index->layers, index->layer_count + 1, sizeof *index->layers);
+    index->layers[index->layer_count++] =
+        (struct layer_record){str_dup(record->chain_id), str_dup(record->name), record->bytes, record->inodes};
+}
+
+struct index *
+index_copy(const struct index *index)
+{
+    struct index *copy = index_new();
+    copy->next_layer = index->next_layer;
+    for (size_t i = 0; i < index->layer_count; i++)
+        add_layer_record(copy, &index->layers[i]);
+    for (size_t i = 0; i < index->image_count; i++)
+        index_add_image(copy, image_record_ref(index->images[i]));
+    return copy;
+}
+
+struct index *
+index_ref(struct index *index)
+{
+    (void)atomic_fetch_add(&index->refs, 1);
+    return index;
+}
+
+static void
+layer_record_free(struct layer_record *record)
+{
+    free(record->chain_id);
+    free(record->name);
+}
+
+void
+index_unref(struct index *index)
+{
+    if (atomic_fetch_sub(&index->refs, 1) > 1)
+        return;
+    for (size_t i = 0; i < index->image_count; i++)
+        image_record_unref(index->images[i]);
+    for (size_t i = 0; i < index->layer_count; i++)
+        layer_record_free(&index->layers[i]);
+    free(index->images);
+    free(index->layers);
+    free(index);
+}
+
+const struct layer_record *
+index_find_layer(const struct index *index, const char *chain_id)
+{
+    for (size_t i = 0; i < index->layer_count; i++)
+        if (str_eq(index->layers[i].chain_id, chain_id))
+            return &index->layers[i];
+    return NULL;
+}
+
+struct image_record *
+index_find_name(const struct index *index, const char *name)
+{
+    for (size_t i = 0; i < index->image_count; i++)
+        if (strv_has(&index->images[i]->names, name))
+            return index->images[i];
+    return NULL;
+}
+
+struct image_record *
+index_find_id(const struct index *index, const char *id)
+{
+    for (size_t i = 0; i < index->image_count; i++)
+        if (str_eq(index->images[i]->image.id, id))
+            return index->images[i];
+    return NULL;
+}
+
+/* Short, as 300 of them must fit into one page of mount options: a number in base 36. */
+static char *
+short_name(uint64_t number)
+{
+    char text[16], *at = text + sizeof text - 1;
+    *at = '\0';
+    do
+        *--at = "0123456789abcdefghijklmnopqrstuvwxyz"[number % 36];
+    while ((number /= 36) > 0);
+    return str_dup(at);
+}
+
+const char *
+index_add_layer(struct index *index, const char *chain_id, uint64_t bytes, uint64_t inodes)
+{
+    cleanup_free char *name = short_name(index->next_layer++);
+    add_layer_record(index, &(struct layer_record){(char *)(uintptr_t)chain_id, name, bytes, inodes});
+    return index->layers[index->layer_count - 1].name;
+}
+
+void
+index_remove_layer(struct index *index, size_t at)
+{
+    layer_record_free(&index->layers[at]);
+    index->layers[at] = index->layers[--index->layer_count];
+}
+
+void
+index_add_image(struct index *index, struct image_record *image)
+{
+    index->images = mem_realloc(index->images, index->image_count + 1, sizeof *index->images);
+    index->images[index->image_count++] = image;
+}
+
+void
+index_remove_image(struct index *index, const struct image_record *image)
+{
+    for (size_t i = 0; i < index->image_count; i++)
+        if (index->images[i] == image) {
+            image_record_unref(index->images[i]);
+            memmove(&index->images[i], &index->images[i + 1], (--index->image_count - i) * sizeof *index->images);
+            return;
+        }
+}
+
+void
+index_rename_image(struct index *index, const struct image_record *image, const struct strv *names, const struct strv *pinned)
+{
+    struct image_source source = {
+        .id = image->image.id,
+        .manifest_digest = image->manifest_digest,
+        .config_json = image->image.config_json,
+        .config_length = strlen(image->image.config_json),
+        .annotations = &image->image.annotations,
+        .names = names,
+        .chains = &image->chains,
+        .pinned = pinned,
+    };
+    for (size_t i = 0; i < index->image_count; i++)
+        if (index->images[i] == image) {
+            struct image_record *renamed = image_record_new(index, &source, NULL);
+            if (!renamed) /* can't be: it was made from the same before */
+                return;
+            image_record_unref(index->images[i]);
+            index->images[i] = renamed;
+            return;
+        }
+}
+
+static void
+set_names(struct image_record *record, const struct strv *names, const struct strv *pinned)
+{
+    strv_copy(&record->names, names);
+    for (size_t i = 0; i < names->count; i++) {
+        strv_add(strchr(names->items[i], '@') ? &record->image.repo_digests : &record->image.repo_tags, names->items[i]);
+        record->image.pinned = record->image.pinned || strv_has(pinned, names->items[i]);
+    }
+}
+
+static int
+set_layers(struct image_record *record, const struct index *index, const struct strv *chains, struct error *err)
+{
+    strv_copy(&record->chains, chains);
+    for (size_t i = 0; i < chains->count; i++) {
+        const struct layer_record *layer = index_find_layer(index, chains->items[i]);
+        if (!layer)
+            return error_set(err, ERR_NOT_FOUND, "image %s: its layer %s is not in the store", record->image.id, chains->items[i]);
+        strv_add(&record->image.layers, layer->name);
+        record->image.size_bytes += layer->bytes;
+    }
+    return 0;
+}
+
+struct image_record *
+image_record_new(const struct index *index, const struct image_source *source, struct error *err)
+{
+    struct image_record *record = mem_zalloc(1, sizeof *record);
+    atomic_init(&record->refs, 1);
+    record->image.id = str_dup(source->id);
+    record->manifest_digest = str_dup(source->manifest_digest);
+    record->image.config_json = str_ndup(source->config_json, source->config_length);
+    strmap_copy(&record->image.annotations, source->annotations);
+    set_names(record, source->names, source->pinned);
+    if (image_config_parse(source->config_json, source->config_length, &record->image.config, NULL, err) == 0 &&
+        set_layers(record, index, source->chains, err) == 0)
+        return record;
+    image_record_unref(record);
+    return NULL;
+}
+
+struct image_record *
+image_record_ref(struct image_record *record)
+{
+    (void)atomic_fetch_add(&record->refs, 1);
+    return record;
+}
+
+void
+image_record_unref(struct image_record *record)
+{
+    if (atomic_fetch_sub(&record->refs, 1) > 1)
+        return;
+    struct image *image = &record->image;
+    free(image->id);
+    strv_free(&image->repo_tags);
+    strv_free(&image->repo_digests);
+    strmap_free(&image->annotations);
+    image_config_free(&image->config);
+    free(image->config_json);
+    strv_free(&image->layers);
+    free(record->manifest_digest);
+    strv_free(&record->names);
+    strv_free(&record->chains);
+    free(record);
+}
+
+char *
+blob_path(const char *digest)
+{
+    char *path = str_printf("blobs/%s", digest);
+    *strchr(path, ':') = '/';
+    return path;
+}

@@ -1,0 +1,73 @@
+/* The index: which images and layers there are, at one moment. Immutable once published: who wants a change copies it, changes the copy and publishes that;
+ * readers hold the one they got. On disk it is one file, replaced as a whole. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "imageservice/imageservice.h"
+
+/* An image: what the service hands out (first, so that one is the other), and what it needs for itself. Reference-counted. */
+struct image_record {
+    struct image image;
+    atomic_int refs;
+    char *manifest_digest;
+    struct strv names;  /* repo_tags and repo_digests */
+    struct strv chains; /* chain ids of image.layers */
+};
+
+struct layer_record {
+    char *chain_id;
+    char *name; /* the directory below layers/ */
+    uint64_t bytes, inodes;
+};
+
+struct index {
+    atomic_int refs;
+    struct image_record **images;
+    size_t image_count;
+    struct layer_record *layers;
+    size_t layer_count;
+    uint64_t next_layer; /* the number from which the next short name is made; never used twice */
+};
+
+struct index *index_new(void);
+struct index *index_copy(const struct index *index);
+struct index *index_ref(struct index *index);
+void index_unref(struct index *index);
+CLEANUP_DEFINE(index_unrefp, struct index *, index_unref)
+
+/* Lookups; NULL when there is none. */
+const struct layer_record *index_find_layer(const struct index *index, const char *chain_id);
+struct image_record *index_find_name(const struct index *index, const char *name);
+struct image_record *index_find_id(const struct index *index, const char *id);
+
+/* Changes of a copy that nobody else has yet. */
+const char *index_add_layer(struct index *index, const char *chain_id, uint64_t bytes, uint64_t inodes); /* the new short name; copies chain_id */
+void index_remove_layer(struct index *index, size_t at);
+/* Takes over the reference. */
+void index_add_image(struct index *index, struct image_record *image);
+void index_remove_image(struct index *index, const struct image_record *image);
+/* Give the image these names in place of its own. */
+void index_rename_image(struct index *index, const struct image_record *image, const struct strv *names, const struct strv *pinned);
+
+/* What an image is made from; all borrowed. */
+struct image_source {
+    const char *id, *manifest_digest, *config_json;
+    size_t config_length;
+    const struct strmap *annotations;
+    const struct strv *names, *chains, *pinned;
+};
+
+/* One reference, the caller's. ERR_INVALID for a configuration that can't be read, ERR_NOT_FOUND when a layer is not in `index`. */
+struct image_record *image_record_new(const struct index *index, const struct image_source *source, struct error *err);
+struct image_record *image_record_ref(struct image_record *record);
+void image_record_unref(struct image_record *record);
+CLEANUP_DEFINE(image_record_unrefp, struct image_record *, image_record_unref)
+
+/* images/index.json below `images_dir`, and the blobs it needs. A file that can't be read at all is set aside (index.json.damaged-N) and the index is empty;
+ * a record that can't is logged and left out. Only running out of permissions or a disk that fails is an error. */
+struct index *index_load(int images_dir, const struct strv *pinned, struct error *err);
+int index_save(int images_dir, const struct index *index, struct error *err);
+
+/* "sha256:HEX" → "blobs/sha256/HEX"; the caller frees. */
+char *blob_path(const char *digest);

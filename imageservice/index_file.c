@@ -1,0 +1,173 @@
+/* images/index.json:
+ *   {"version": 1, "next_layer": N,
+ *    "layers": [{"chain": DIGEST, "name": SHORT, "bytes": N, "inodes": N}, …],
+ *    "images": [{"id": DIGEST, "manifest": DIGEST, "names": [NAME, …], "chains": [DIGEST, …]}, …]}
+ * Manifests and configurations lie beside it as blobs. */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "imageservice/digest.h"
+#include "imageservice/index.h"
+#include "imageservice/json.h"
+#include "imageservice/manifest.h"
+
+enum { INDEX_VERSION = 1, INDEX_FILE_MAX = 64 << 20 };
+
+static json_t *
+strings_json(const struct strv *list)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < list->count; i++)
+        (void)json_array_append_new(array, json_string(list->items[i]));
+    return array;
+}
+
+static json_t *
+index_json(const struct index *index)
+{
+    json_t *layers = json_array(), *images = json_array();
+    for (size_t i = 0; i < index->layer_count; i++) {
+        const struct layer_record *l = &index->layers[i];
+        (void)json_array_append_new(layers, json_pack("{s:s,s:s,s:I,s:I}", "chain", l->chain_id, "name", l->name, "bytes", (json_int_t)l->bytes, "inodes",
+                                                      (json_int_t)l->inodes));
+    }
+    for (size_t i = 0; i < index->image_count; i++) {
+        const struct image_record *r = index->images[i];
+        (void)json_array_append_new(images, json_pack("{s:s,s:s,s:o,s:o}", "id", r->image.id, "manifest", r->manifest_digest, "names",
+                                                      strings_json(&r->names), "chains", strings_json(&r->chains)));
+    }
+    return json_pack("{s:i,s:I,s:o,s:o}", "version", INDEX_VERSION, "next_layer", (json_int_t)index->next_layer, "layers", layers, "images", images);
+}
+
+int
+index_save(int images_dir, const struct index *index, struct error *err)
+{
+    cleanup_json json_t *root = index_json(index);
+    cleanup_free char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    if (!text)
+        return error_set(err, ERR_INTERNAL, "image index: it can't be written as JSON");
+    return file_replace(images_dir, "index.json", text, strlen(text), 0600, true, err) < 0 ? error_prefix(err, "image index") : 0;
+}
+
+static bool
+name_valid(const char *name)
+{
+    size_t length = strspn(name, "0123456789abcdefghijklmnopqrstuvwxyz");
+    return length > 0 && length < 14 && name[length] == '\0';
+}
+
+static int
+load_layer(struct index *index, const json_t *object, struct error *err)
+{
+    const char *chain, *name;
+    TRY(json_get_string(object, "chain", &chain, err));
+    TRY(json_get_string(object, "name", &name, err));
+    json_int_t bytes = json_integer_value(json_object_get(object, "bytes")), inodes = json_integer_value(json_object_get(object, "inodes"));
+    if (!digest_valid(chain) || !name_valid(name) || bytes < 0 || inodes < 0 || index_find_layer(index, chain))
+        return error_set(err, ERR_INVALID, "layer %.80s (%.80s): the record contradicts itself or another", chain, name);
+    index->layers = mem_realloc(index->layers, index->layer_count + 1, sizeof *index->layers);
+    index->layers[index->layer_count++] = (struct layer_record){str_dup(chain), str_dup(name), (uint64_t)bytes, (uint64_t)inodes};
+    return 0;
+}
+
+static int
+load_blob(int images_dir, const char *digest, char **text, size_t *length, struct error *err)
+{
+    if (!digest_valid(digest))
+        return error_set(err, ERR_INVALID, "%.80s is no digest", digest);
+    cleanup_free char *path = blob_path(digest);
+    TRY(file_read(images_dir, path, JSON_TEXT_MAX, text, length, err));
+    char got[DIGEST_SIZE];
+    digest_of(digest, *text, *length, got);
+    return str_eq(got, digest) ? 0 : error_set(err, ERR_INVALID, "blob %s is damaged: it has digest %s", digest, got);
+}
+
+static int
+load_image(int images_dir, struct index *index, const json_t *object, const struct strv *pinned, struct error *err)
+{
+    cleanup_strv struct strv names = {0}, chains = {0};
+    cleanup_free char *manifest_text = NULL, *config_text = NULL;
+    cleanup_manifest struct manifest manifest = {0};
+    struct image_source source = {.names = &names, .chains = &chains, .pinned = pinned, .annotations = &manifest.annotations};
+    size_t manifest_length = 0;
+    TRY(json_get_string(object, "id", &source.id, err));
+    TRY(json_get_string(object, "manifest", &source.manifest_digest, err));
+    TRY(json_get_strings(object, "names", &names, err));
+    TRY(json_get_strings(object, "chains", &chains, err));
+    TRY(load_blob(images_dir, source.manifest_digest, &manifest_text, &manifest_length, err));
+    TRY(load_blob(images_dir, source.id, &config_text, &source.config_length, err));
+    TRY(manifest_parse(manifest_text, manifest_length, "", &manifest, err));
+    source.config_json = config_text;
+    for (size_t i = 0; i < names.count; i++)
+        if (index_find_name(index, names.items[i]))
+            return error_set(err, ERR_INVALID, "name %s is also another image's", names.items[i]);
+    if (index_find_id(index, source.id))
+        return error_set(err, ERR_INVALID, "image %s is there twice", source.id);
+    index_add_image(index, TRY_PTR(image_record_new(index, &source, err)));
+    return 0;
+}
+
+static void
+load_records(int images_dir, struct index *index, const json_t *root, const struct strv *pinned)
+{
+    size_t i;
+    const json_t *item;
+    struct error err;
+    json_int_t next = json_integer_value(json_object_get(root, "next_layer"));
+    index->next_layer = next > 0 ? (uint64_t)next : 1;
+    json_array_foreach(json_object_get(root, "layers"), i, item)
+    {
+        if (load_layer(index, item, &err) < 0)
+            log_warn("image index: a layer's record is left out", "error", err.message);
+    }
+    json_array_foreach(json_object_get(root, "images"), i, item)
+    {
+        if (load_image(images_dir, index, item, pinned, &err) < 0)
+            log_warn("image index: an image is left out; pull it again", "image", json_string_value(json_object_get(item, "id")), "error", err.message);
+    }
+}
+
+/* Kept for a person to look at; the store goes on without it. */
+static void
+set_aside(int images_dir, const char *why)
+{
+    for (int n = 1; n < 100; n++) {
+        cleanup_free char *name = str_printf("index.json.damaged-%d", n);
+        struct stat st;
+        if (fstatat(images_dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            continue;
+        (void)renameat(images_dir, "index.json", images_dir, name);
+        log_error("image index is damaged and was set aside; images must be pulled again", "as", name, "error", why);
+        return;
+    }
+}
+
+struct index *
+index_load(int images_dir, const struct strv *pinned, struct error *err)
+{
+    cleanup_free char *text = NULL;
+    size_t length = 0;
+    struct error why = {0};
+    struct index *index = index_new();
+    if (file_read(images_dir, "index.json", INDEX_FILE_MAX, &text, &length, &why) < 0) {
+        if (why.kind == ERR_NOT_FOUND)
+            return index;
+        index_unref(index);
+        if (err)
+            *err = why;
+        return NULL;
+    }
+    json_error_t where;
+    cleanup_json json_t *root = json_loadb(text, length, 0, &where);
+    if (!root)
+        set_aside(images_dir, where.text);
+    else if (json_integer_value(json_object_get(root, "version")) != INDEX_VERSION)
+        set_aside(images_dir, "it is of a version that this crisp does not know");
+    else
+        load_records(images_dir, index, root, pinned);
+    return index;
+}

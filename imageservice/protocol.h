@@ -1,0 +1,47 @@
+/* What crispd and crisp-pull say to each other, over one SOCK_SEQPACKET socket (base/message.h). The serial of every message is that of the pull it is about.
+ *
+ *   crispd                                  crisp-pull
+ *   PULL_START ─────────────────────────────▶ resolves the reference, reads manifest and configuration
+ *        ◀──────────────────────── PULL_LAYERS  which of these chain ids are there?
+ *   PULL_HAVE ──────────────────────────────▶ fetches and unpacks the missing ones below images/incoming/SESSION, flushes them
+ *        ◀────────────────────────── PULL_DONE  or PULL_FAILED, which is the last of this pull
+ *   PULL_COMMITTED ─────────────────────────▶ forgets the pull; what crispd did not take away is deleted
+ *
+ *   PULL_CANCEL at any time ────────────────▶ ends it; PULL_FAILED follows, unless PULL_DONE was on its way
+ *
+ * crispd ends crisp-pull by closing the socket. Both are of one build: crispd starts the crisp-pull it was installed with. */
+#pragma once
+
+enum pull_message {
+    PULL_START = 1,
+    PULL_LAYERS = 2,
+    PULL_HAVE = 3,
+    PULL_DONE = 4, /* fds: the manifest, the configuration */
+    PULL_FAILED = 5,
+    PULL_COMMITTED = 6,
+    PULL_CANCEL = 7,
+};
+
+enum pull_field {
+    PULL_REFERENCE = 1, /* normalized */
+    PULL_USERNAME = 2,
+    PULL_PASSWORD = 3,
+    PULL_AUTH = 4,
+    PULL_SERVER_ADDRESS = 5,
+    PULL_IDENTITY_TOKEN = 6,
+    PULL_REGISTRY_TOKEN = 7,
+    PULL_CHAIN = 8,            /* repeated: chain ids, the lowest layer first */
+    PULL_NAME = 9,             /* repeated, for each chain id: PULL_HAVE: its directory below layers/, "" when it is missing */
+    PULL_INCOMING = 10,        /* repeated, for each chain id: its directory below the session's, "" when it was there */
+    PULL_BYTES = 11,           /* repeated, for each chain id */
+    PULL_INODES = 12,          /* repeated, for each chain id */
+    PULL_REPO_DIGEST = 13,     /* of what the reference names: the index's, where there is one */
+    PULL_MANIFEST_DIGEST = 14,
+    PULL_CONFIG_DIGEST = 15,
+    PULL_ERROR_KIND = 16,
+    PULL_ERROR_ERRNO = 17,
+    PULL_ERROR_MESSAGE = 18,
+    PULL_BLOB = 19,            /* repeated, with keep_layer_blobs: digests of blobs that lie in the session's directory */
+};
+
+enum { PULL_SOCKET_FD = 3 }; /* where crisp-pull finds its end */

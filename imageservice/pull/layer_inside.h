@@ -1,0 +1,34 @@
+/* What layer.c, entry.c and settle.c share of a layer. */
+#pragma once
+
+#include <limits.h>
+
+#include "imageservice/pull/layer.h"
+#include "imageservice/pull/notes.h"
+
+struct layer {
+    int root;
+    int parent; /* of the entry last applied, an O_PATH fd; -1 none */
+    char parent_path[PATH_MAX];
+    bool parent_inherits; /* setgid: what is made in it takes its group */
+    bool acl_seen;        /* a default ACL may change the mode of what is made below it */
+    struct notes *notes;
+    uint64_t bytes, inodes, entries;
+};
+
+extern const char layer_implied_xattr[]; /* marks a directory without an entry of its own until layer_settle */
+extern const char layer_opaque_xattr[];
+
+/* "./a//b/../c/" → "a/c" into out[PATH_MAX]; "" is the root. ERR_INVALID when it leaves the root or is too long or deep. */
+int layer_clean_path(const char *path, char *out, struct error *err);
+
+/* The directory that `path` (cleaned) stands in, made where it is missing, and its last component. The fd is the layer's, valid until the next call. */
+int layer_parent(struct layer *layer, const char *path, const char **name, struct error *err);
+
+/* Remove what stands at `name`, so that something else can take its place. */
+int layer_clear(struct layer *layer, int parent, const char *name, struct error *err);
+
+int layer_set_opaque(int parent, const char *name, struct error *err);
+bool layer_is_whiteout(const struct stat *st);
+/* May an image bring this attribute? Not what steers overlayfs or SELinux on this host. */
+bool layer_xattr_wanted(const char *name);

@@ -1,0 +1,385 @@
+#include "imageservice/pull/layers.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+
+#include "base/file.h"
+#include "imageservice/pull/layer.h"
+#include "imageservice/pull/limits.h"
+#include "imageservice/pull/tar.h"
+#include "imageservice/pull/unpress.h"
+
+enum { WORKER_STACK = 512 << 10 };
+
+enum state { QUEUED, FETCHING, UNPACKED, FAILED };
+
+struct shared_layer {
+    char chain_id[DIGEST_SIZE], diff_id[DIGEST_SIZE];
+    struct descriptor descriptor;
+    struct registry *registry;
+    struct http_scope scope; /* of its transfers */
+    char name[24];
+    unsigned refs; /* the pulls', and the worker's */
+    enum state state;
+    struct layer *layer; /* the worker's until UNPACKED */
+    pthread_mutex_t settling;
+    bool settled;
+    struct error failure;
+    struct shared_layer *next, *next_queued;
+};
+
+struct layers {
+    struct layers_options options;
+    pthread_mutex_t lock; /* guards all below, and state, refs and links of the layers */
+    pthread_cond_t changed;
+    struct shared_layer *all;   /* but the failed ones */
+    struct shared_layer *queue; /* oldest first */
+    unsigned unpacking;
+    uint64_t counter;
+    bool stopping;
+    pthread_t workers[LIMIT_DOWNLOADS];
+    unsigned worker_count;
+};
+
+static void
+forget(struct layers *layers, struct shared_layer *layer)
+{
+    for (struct shared_layer **link = &layers->all; *link; link = &(*link)->next)
+        if (*link == layer) {
+            *link = layer->next;
+            return;
+        }
+}
+
+static void
+destroy(struct layers *layers, struct shared_layer *layer)
+{
+    if (layer->layer)
+        layer_close(layer->layer);
+    struct error ignored; /* crispd deletes the session's directory as a whole later */
+    (void)file_remove_tree(layers->options.incoming, layer->name, &ignored);
+    registry_unref(layer->registry);
+    free(layer->descriptor.digest);
+    (void)pthread_mutex_destroy(&layer->settling);
+    free(layer);
+}
+
+void
+layers_give_back(struct layers *layers, struct shared_layer *layer)
+{
+    (void)pthread_mutex_lock(&layers->lock);
+    unsigned left = --layer->refs;
+    bool unwanted = left == 1 && (layer->state == QUEUED || layer->state == FETCHING); /* the worker's alone */
+    if (left == 0 || unwanted)
+        forget(layers, layer);
+    if (unwanted)
+        http_cancel(layers->options.http, &layer->scope);
+    (void)pthread_mutex_unlock(&layers->lock);
+    if (left == 0)
+        destroy(layers, layer);
+}
+
+static struct shared_layer *
+find(const struct layers *layers, const char *chain_id)
+{
+    struct shared_layer *layer = layers->all;
+    while (layer && !str_eq(layer->chain_id, chain_id))
+        layer = layer->next;
+    return layer;
+}
+
+static struct shared_layer *
+enqueue(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor, struct registry *registry)
+{
+    struct shared_layer *layer = mem_zalloc(1, sizeof *layer);
+    (void)pthread_mutex_init(&layer->settling, NULL);
+    (void)snprintf(layer->chain_id, sizeof layer->chain_id, "%s", chain_id);
+    (void)snprintf(layer->diff_id, sizeof layer->diff_id, "%s", diff_id);
+    (void)snprintf(layer->name, sizeof layer->name, "%llu", (unsigned long long)++layers->counter);
+    layer->descriptor = (struct descriptor){.digest = str_dup(descriptor->digest), .size = descriptor->size};
+    layer->registry = registry_ref(registry);
+    layer->refs = 1; /* the worker's */
+    layer->next = layers->all;
+    layers->all = layer;
+    struct shared_layer **last = &layers->queue;
+    while (*last)
+        last = &(*last)->next_queued;
+    *last = layer;
+    (void)pthread_cond_broadcast(&layers->changed);
+    return layer;
+}
+
+struct shared_layer *
+layers_want(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor, struct registry *registry)
+{
+    (void)pthread_mutex_lock(&layers->lock);
+    struct shared_layer *layer = find(layers, chain_id);
+    if (!layer)
+        layer = enqueue(layers, chain_id, diff_id, descriptor, registry);
+    layer->refs++;
+    (void)pthread_mutex_unlock(&layers->lock);
+    return layer;
+}
+
+int
+layers_wait(struct layers *layers, struct shared_layer *layer, const struct http_scope *scope, struct error *err)
+{
+    (void)pthread_mutex_lock(&layers->lock);
+    while (layer->state != UNPACKED && layer->state != FAILED && !atomic_load(&scope->cancelled))
+        (void)pthread_cond_wait(&layers->changed, &layers->lock);
+    int result = layer->state == UNPACKED ? 0 : -1;
+    if (result < 0 && layer->state == FAILED)
+        *err = layer->failure;
+    else if (result < 0)
+        (void)error_set(err, ERR_CANCELLED, "the pull was cancelled");
+    (void)pthread_mutex_unlock(&layers->lock);
+    return result;
+}
+
+void
+layers_wake(struct layers *layers)
+{
+    (void)pthread_mutex_lock(&layers->lock);
+    (void)pthread_cond_broadcast(&layers->changed);
+    (void)pthread_mutex_unlock(&layers->lock);
+}
+
+int
+layers_settle(struct layers *layers, struct shared_layer *layer, const int lower[], size_t count, struct error *err)
+{
+    (void)layers;
+    (void)pthread_mutex_lock(&layer->settling);
+    int result = layer->settled ? 0 : layer_settle(layer->layer, lower, count, err);
+    layer->settled = result == 0;
+    (void)pthread_mutex_unlock(&layer->settling);
+    return result;
+}
+
+int
+shared_layer_root(const struct shared_layer *layer)
+{
+    return layer_root(layer->layer);
+}
+
+const char *
+shared_layer_name(const struct shared_layer *layer)
+{
+    return layer->name;
+}
+
+void
+shared_layer_usage(const struct shared_layer *layer, uint64_t *bytes, uint64_t *inodes)
+{
+    layer_usage(layer->layer, bytes, inodes);
+}
+
+bool
+shared_layer_is_from(const struct shared_layer *layer, const struct registry *registry)
+{
+    return layer->registry == registry;
+}
+
+/* ---- Fetching one layer: the worker's thread drives the transfer, one thread unpacks, one decompresses. ---- */
+
+struct fetch {
+    struct layers *layers;
+    struct shared_layer *shared;
+    struct ring *packed, *plain;
+    struct digest *diff;
+    struct layer *layer;
+    bool unpacked;
+    struct error failure; /* of unpacking */
+};
+
+static void
+take_slot(struct layers *layers)
+{
+    (void)pthread_mutex_lock(&layers->lock);
+    while (layers->unpacking >= LIMIT_UNPACKED_AT_ONCE)
+        (void)pthread_cond_wait(&layers->changed, &layers->lock);
+    layers->unpacking++;
+    (void)pthread_mutex_unlock(&layers->lock);
+}
+
+static void
+give_slot(struct layers *layers)
+{
+    (void)pthread_mutex_lock(&layers->lock);
+    layers->unpacking--;
+    (void)pthread_cond_broadcast(&layers->changed);
+    (void)pthread_mutex_unlock(&layers->lock);
+}
+
+static void *
+decompress(void *arg)
+{
+    struct fetch *f = arg;
+    struct error err = {0}; /* reaches the unpacking side through the ring */
+    (void)unpress_run(f->packed, f->plain, f->diff, &err);
+    return NULL;
+}
+
+static int
+start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg, struct error *err)
+{
+    pthread_attr_t attributes;
+    (void)pthread_attr_init(&attributes);
+    (void)pthread_attr_setstacksize(&attributes, WORKER_STACK);
+    int errnum = pthread_create(thread, &attributes, run, arg);
+    (void)pthread_attr_destroy(&attributes);
+    return errnum ? error_errno(err, errnum, "start a thread") : 0;
+}
+
+static int
+unpack_here(struct fetch *f, struct error *err)
+{
+    pthread_t decompressor;
+    f->plain = ring_new(RING_PLAIN_BYTES);
+    f->diff = digest_new(f->shared->diff_id);
+    f->layer = TRY_PTR(layer_begin(f->layers->options.incoming, f->shared->name, err));
+    TRY(start_thread(&decompressor, decompress, f, err));
+    int result = tar_unpack(f->plain, f->layer, err);
+    (void)pthread_join(decompressor, NULL);
+    return result;
+}
+
+static void *
+unpack(void *arg)
+{
+    struct fetch *f = arg;
+    take_slot(f->layers);
+    if (unpack_here(f, &f->failure) < 0)
+        ring_fail(f->packed, &f->failure);
+    else
+        f->unpacked = true;
+    if (f->plain)
+        ring_free(f->plain);
+    give_slot(f->layers);
+    return NULL;
+}
+
+static int
+check_diff_id(struct fetch *f, bool *corrupt, struct error *err)
+{
+    char got[DIGEST_SIZE];
+    digest_finish(f->diff, got);
+    *corrupt = !str_eq(got, f->shared->diff_id);
+    return *corrupt ? error_set(err, ERR_INTERNAL, "unpacked, its digest is %s; the image's configuration says %s", got, f->shared->diff_id) : 0;
+}
+
+/* Whose failure it was: the transfer's error comes first, unless it only says that unpacking had ended. */
+static int
+outcome(struct fetch *f, int transferred, bool *corrupt, struct error *err)
+{
+    if (transferred < 0 && err->kind != ERR_CANCELLED)
+        return -1;
+    if (!f->unpacked) {
+        if (f->failure.kind != ERR_CANCELLED)
+            *err = f->failure;
+        return error_prefix(err, "unpack layer %s", f->shared->descriptor.digest);
+    }
+    if (transferred < 0)
+        return -1;
+    return check_diff_id(f, corrupt, err) < 0 ? error_prefix(err, "layer %s", f->shared->descriptor.digest) : 0;
+}
+
+static int
+fetch_from(struct layers *layers, struct shared_layer *shared, size_t host, bool *corrupt, struct error *err)
+{
+    pthread_t unpacker;
+    struct fetch f = {.layers = layers, .shared = shared, .packed = ring_new(RING_PACKED_BYTES)};
+    int result = start_thread(&unpacker, unpack, &f, err);
+    if (result == 0) {
+        result = registry_blob(shared->registry, &shared->scope, &shared->descriptor, host, f.packed, corrupt, err);
+        (void)pthread_join(unpacker, NULL);
+        result = outcome(&f, result, corrupt, err);
+    }
+    ring_free(f.packed);
+    if (f.diff)
+        digest_free(f.diff);
+    if (result == 0)
+        shared->layer = f.layer;
+    else if (f.layer)
+        layer_close(f.layer);
+    if (result < 0)
+        (void)file_remove_tree(layers->options.incoming, shared->name, NULL);
+    return result;
+}
+
+/* Content that isn't what the manifest says may be one mirror's fault: the hosts behind it are asked for the whole once more. */
+static int
+fetch(struct layers *layers, struct shared_layer *shared, struct error *err)
+{
+    for (size_t host = 0;; host++) {
+        bool corrupt = false;
+        int result = fetch_from(layers, shared, host, &corrupt, err);
+        if (result == 0 || !corrupt || host + 1 >= registry_host_count(shared->registry))
+            return result;
+    }
+}
+
+static struct shared_layer *
+next_queued(struct layers *layers)
+{
+    (void)pthread_mutex_lock(&layers->lock);
+    while (!layers->queue && !layers->stopping)
+        (void)pthread_cond_wait(&layers->changed, &layers->lock);
+    struct shared_layer *layer = layers->queue;
+    if (layer) {
+        layers->queue = layer->next_queued;
+        layer->state = FETCHING;
+    }
+    (void)pthread_mutex_unlock(&layers->lock);
+    return layer;
+}
+
+static void *
+work(void *arg)
+{
+    struct layers *layers = arg;
+    for (struct shared_layer *layer; (layer = next_queued(layers));) {
+        struct error err = {0};
+        bool cancelled = atomic_load(&layer->scope.cancelled);
+        int result = cancelled ? error_set(&err, ERR_CANCELLED, "the pull was cancelled") : fetch(layers, layer, &err);
+        (void)pthread_mutex_lock(&layers->lock);
+        layer->state = result == 0 ? UNPACKED : FAILED;
+        layer->failure = err;
+        if (result < 0)
+            forget(layers, layer);
+        (void)pthread_cond_broadcast(&layers->changed);
+        (void)pthread_mutex_unlock(&layers->lock);
+        layers_give_back(layers, layer);
+    }
+    return NULL;
+}
+
+void
+layers_stop(struct layers *layers)
+{
+    (void)pthread_mutex_lock(&layers->lock);
+    layers->stopping = true;
+    (void)pthread_cond_broadcast(&layers->changed);
+    (void)pthread_mutex_unlock(&layers->lock);
+    for (unsigned i = 0; i < layers->worker_count; i++)
+        (void)pthread_join(layers->workers[i], NULL);
+    (void)pthread_cond_destroy(&layers->changed);
+    (void)pthread_mutex_destroy(&layers->lock);
+    free(layers);
+}
+
+struct layers *
+layers_start(const struct layers_options *options, struct error *err)
+{
+    struct layers *layers = mem_zalloc(1, sizeof *layers);
+    layers->options = *options;
+    (void)pthread_mutex_init(&layers->lock, NULL);
+    (void)pthread_cond_init(&layers->changed, NULL);
+    for (unsigned i = 0; i < options->downloads && i < LIMIT_DOWNLOADS; i++) {
+        if (start_thread(&layers->workers[i], work, layers, err) < 0) {
+            layers_stop(layers);
+            return NULL;
+        }
+        layers->worker_count++;
+    }
+    return layers;
+}

@@ -1,0 +1,135 @@
+/* crisp-pull: fetches and unpacks images for crispd. One process serves all pulls of the moment; crispd ends it by closing the socket.
+ *
+ *   crisp-pull --incoming DIR --layers DIR --blobs DIR [--certs DIR]… [--downloads N] [--keep-blobs]
+ *
+ * The socket is fd PULL_SOCKET_FD. Order matters: the sandbox is entered while there is one thread, and before anybody's bytes are read. */
+#include <fcntl.h>
+#include <getopt.h>
+#include <locale.h>
+#include <malloc.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "imageservice/protocol.h"
+#include "imageservice/pull/pull.h"
+#include "imageservice/pull/sandbox.h"
+
+struct arguments {
+    struct sandbox sandbox;
+    struct strv certs_dirs;
+    unsigned downloads;
+    bool keep_blobs;
+};
+
+static int
+read_arguments(int argc, char **argv, struct arguments *out, struct error *err)
+{
+    static const struct option options[] = {
+        {"incoming", required_argument, NULL, 'i'}, {"layers", required_argument, NULL, 'l'},    {"blobs", required_argument, NULL, 'b'},
+        {"certs", required_argument, NULL, 'c'},    {"downloads", required_argument, NULL, 'd'}, {"keep-blobs", no_argument, NULL, 'k'},
+        {NULL, 0, NULL, 0},
+    };
+    uint64_t downloads = 4;
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (option) {
+        case 'i':
+            out->sandbox.incoming = optarg;
+            break;
+        case 'l':
+            out->sandbox.layers = optarg;
+            break;
+        case 'b':
+            out->sandbox.blobs = optarg;
+            break;
+        case 'c':
+            strv_add(&out->certs_dirs, optarg);
+            break;
+        case 'd':
+            TRY(str_to_u64(optarg, 1000, "--downloads", &downloads, err));
+            break;
+        case 'k':
+            out->keep_blobs = true;
+            break;
+        default:
+            return error_set(err, ERR_INVALID, "unknown option");
+        }
+    }
+    out->downloads = downloads ? (unsigned)downloads : 1;
+    out->sandbox.certs_dirs = &out->certs_dirs;
+    if (!out->sandbox.incoming || !out->sandbox.layers || !out->sandbox.blobs)
+        return error_set(err, ERR_INVALID, "--incoming, --layers and --blobs are needed: crispd starts this program");
+    return 0;
+}
+
+static int
+open_context(const struct arguments *arguments, struct pull_context *out, struct error *err)
+{
+    out->socket = PULL_SOCKET_FD;
+    strv_copy(&out->certs_dirs, &arguments->certs_dirs);
+    out->incoming = TRY(file_open(AT_FDCWD, SANDBOX_INCOMING, O_RDONLY | O_DIRECTORY, 0, err));
+    out->layers_dir = TRY(file_open(AT_FDCWD, SANDBOX_LAYERS, O_RDONLY | O_DIRECTORY, 0, err));
+    out->blobs_dir = TRY(file_open(AT_FDCWD, SANDBOX_BLOBS, O_RDONLY | O_DIRECTORY, 0, err));
+    out->http = TRY_PTR(http_start(err));
+    struct layers_options options = {
+        .http = out->http, .incoming = out->incoming, .downloads = arguments->downloads, .keep_blobs = arguments->keep_blobs};
+    out->layers = TRY_PTR(layers_start(&options, err));
+    return 0;
+}
+
+static int
+serve(const struct pull_context *context, struct error *err)
+{
+    cleanup_free struct message *message = mem_alloc(sizeof *message);
+    for (;;) {
+        if (TRY(message_receive(context->socket, message, err)) == 0)
+            return 0;
+        message_close_fds(message);
+        if (message->type == PULL_START)
+            pull_start(context, message);
+        else
+            pull_message(message);
+        explicit_bzero(message->data, message->length); /* PULL_START's secrets */
+    }
+}
+
+/* What threads write to a layer is theirs alone; memory goes back soon, as nobody knows how long the next pull will be. */
+static void
+set_process(void)
+{
+    (void)umask(0);
+    (void)setlocale(LC_CTYPE, "C.UTF-8"); /* else libarchive warns about every name beyond ASCII */
+    (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_MMAP_THRESHOLD, 256 << 10);
+    (void)fcntl(PULL_SOCKET_FD, F_SETFD, FD_CLOEXEC);
+}
+
+static int
+run(int argc, char **argv, struct error *err)
+{
+    struct arguments arguments = {0};
+    struct pull_context context = {0};
+    TRY(read_arguments(argc, argv, &arguments, err));
+    set_process();
+    TRY(sandbox_enter(&arguments.sandbox, err));
+    TRY(open_context(&arguments, &context, err));
+    strv_free(&arguments.certs_dirs);
+    int result = serve(&context, err);
+    pull_end_all();
+    layers_stop(context.layers);
+    http_stop(context.http);
+    strv_free(&context.certs_dirs);
+    return result;
+}
+
+int
+main(int argc, char **argv)
+{
+    struct error err = {0};
+    if (run(argc, argv, &err) == 0)
+        return 0;
+    log_error("crisp-pull ends", "error", err.message);
+    return 1;
+}

@@ -1,0 +1,433 @@
+#include "imageservice/pull/pull.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "imageservice/image_config.h"
+#include "imageservice/json.h"
+#include "imageservice/protocol.h"
+#include "imageservice/pull/flush.h"
+#include "imageservice/pull/limits.h"
+
+enum { PULL_STACK = 1 << 20 }; /* jansson recurses up to 2048 levels */
+
+/* A layer of the image as this pull has it: in the store, or shared and on its way. */
+struct wanted {
+    char chain_id[DIGEST_SIZE];
+    char *name; /* in the store; "" when it is missing */
+    struct shared_layer *shared;
+    int root; /* of one in the store */
+};
+
+struct pull {
+    const struct pull_context *context;
+    uint32_t serial;
+    char *reference;
+    struct http_scope scope;
+    struct registry *registry;
+    struct document manifest, config;
+    char repo_digest[DIGEST_SIZE];
+    struct manifest parsed;
+    struct strv diff_ids;
+    struct wanted *wanted;
+    size_t wanted_count;
+    struct message *message; /* the one being made */
+    struct message *have;    /* crispd's answer; guarded by pulls.lock as is what follows */
+    bool committed;
+    struct pull *next;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct pull *all; /* that messages may be for */
+    unsigned living;  /* these, and those that are being freed */
+} pulls = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static int
+check_cancelled(const struct pull *pull, struct error *err)
+{
+    return atomic_load(&pull->scope.cancelled) ? error_set(err, ERR_CANCELLED, "the pull was cancelled") : 0;
+}
+
+/* A manifest or configuration of known digest may be here from an earlier pull. What is damaged there is fetched again. */
+static bool
+find_document(const struct pull *pull, const char *digest, struct document *out)
+{
+    cleanup_free char *path = str_dup(digest);
+    *strchr(path, ':') = '/';
+    if (pull->context->blobs_dir < 0 || file_read(pull->context->blobs_dir, path, LIMIT_MANIFEST_BYTES, &out->text, &out->length, NULL) < 0)
+        return false;
+    digest_of(digest, out->text, out->length, out->digest);
+    if (str_eq(digest, out->digest))
+        return true;
+    document_free(out);
+    return false;
+}
+
+static int
+get_manifest(struct pull *pull, const char *which, bool ask_anyway, struct document *out, struct error *err)
+{
+    if (!ask_anyway && find_document(pull, which, out))
+        return 0;
+    return registry_manifest(pull->registry, &pull->scope, which, out, err);
+}
+
+/* From what the reference names down to the manifest for this machine. The first is asked for at the registry in any case: a tag may have moved, and who may
+ * not see the image shall not get it because another could. */
+static int
+resolve(struct pull *pull, const struct reference *reference, struct error *err)
+{
+    cleanup_platform struct platform machine;
+    platform_of_machine(&machine);
+    cleanup_free char *which = str_dup(reference->digest ? reference->digest : reference->tag);
+    for (int depth = 0; depth < MANIFEST_DEPTH_MAX; depth++) {
+        document_free(&pull->manifest);
+        TRY(get_manifest(pull, which, depth == 0, &pull->manifest, err));
+        if (depth == 0)
+            (void)strcpy(pull->repo_digest, pull->manifest.digest);
+        TRY(manifest_parse(pull->manifest.text, pull->manifest.length, pull->manifest.content_type, &pull->parsed, err));
+        if (!pull->parsed.is_index)
+            return 0;
+        const struct descriptor *chosen = TRY_PTR(manifest_choose(&pull->parsed, &machine, err));
+        free(which);
+        which = str_dup(chosen->digest);
+        manifest_free(&pull->parsed);
+    }
+    return error_set(err, ERR_INVALID, "indexes within indexes deeper than %d", MANIFEST_DEPTH_MAX);
+}
+
+static int
+get_config(struct pull *pull, struct error *err)
+{
+    const struct descriptor *descriptor = &pull->parsed.config;
+    if (!find_document(pull, descriptor->digest, &pull->config))
+        TRY(registry_config(pull->registry, &pull->scope, descriptor, &pull->config, err));
+    struct image_config config = {0};
+    int result = image_config_parse(pull->config.text, pull->config.length, &config, &pull->diff_ids, err);
+    image_config_free(&config);
+    if (result == 0 && pull->diff_ids.count != pull->parsed.count)
+        return error_set(err, ERR_INVALID, "the manifest has %zu layers, the configuration %zu", pull->parsed.count, pull->diff_ids.count);
+    return result;
+}
+
+static void
+compute_chains(struct pull *pull)
+{
+    pull->wanted = mem_zalloc(pull->parsed.count, sizeof *pull->wanted);
+    pull->wanted_count = pull->parsed.count;
+    for (size_t i = 0; i < pull->wanted_count; i++) {
+        pull->wanted[i].root = -1;
+        digest_chain(i ? pull->wanted[i - 1].chain_id : NULL, pull->diff_ids.items[i], pull->wanted[i].chain_id);
+    }
+}
+
+static int
+wait_for_have(struct pull *pull, struct error *err)
+{
+    (void)pthread_mutex_lock(&pulls.lock);
+    while (!pull->have && !atomic_load(&pull->scope.cancelled))
+        (void)pthread_cond_wait(&pulls.changed, &pulls.lock);
+    (void)pthread_mutex_unlock(&pulls.lock);
+    return check_cancelled(pull, err);
+}
+
+/* Which of the layers are there? crispd keeps those for us until the pull's end. */
+static int
+ask_what_is_there(struct pull *pull, struct error *err)
+{
+    message_begin(pull->message, PULL_LAYERS, pull->serial);
+    for (size_t i = 0; i < pull->wanted_count; i++)
+        message_put_string(pull->message, PULL_CHAIN, pull->wanted[i].chain_id);
+    TRY(message_send(pull->context->socket, pull->message, err));
+    TRY(wait_for_have(pull, err));
+    size_t cursor = 0, length;
+    for (size_t i = 0; i < pull->wanted_count; i++) {
+        const char *name = message_next(pull->have, PULL_NAME, &cursor, &length);
+        if (!name || length == 0 || name[length - 1])
+            return error_set(err, ERR_INTERNAL, "crispd's answer is short");
+        pull->wanted[i].name = str_dup(name);
+    }
+    return 0;
+}
+
+static struct shared_layer *
+want(struct pull *pull, size_t i)
+{
+    return layers_want(pull->context->layers, pull->wanted[i].chain_id, pull->diff_ids.items[i], &pull->parsed.layers[i], pull->registry);
+}
+
+/* A layer that another pull's registry failed to give is asked of ours. */
+static int
+wait_for_layer(struct pull *pull, size_t i, struct error *err)
+{
+    struct wanted *w = &pull->wanted[i];
+    for (;;) {
+        if (layers_wait(pull->context->layers, w->shared, &pull->scope, err) == 0)
+            return 0;
+        if (atomic_load(&pull->scope.cancelled) || shared_layer_is_from(w->shared, pull->registry))
+            return -1;
+        layers_give_back(pull->context->layers, w->shared);
+        w->shared = want(pull, i);
+    }
+}
+
+static int
+open_present(struct pull *pull, struct error *err)
+{
+    for (size_t i = 0; i < pull->wanted_count; i++)
+        if (*pull->wanted[i].name)
+            pull->wanted[i].root = TRY(file_open(pull->context->layers_dir, pull->wanted[i].name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, err));
+    return 0;
+}
+
+static int
+settle_all(struct pull *pull, struct error *err)
+{
+    cleanup_free int *roots = mem_zalloc(pull->wanted_count, sizeof *roots);
+    for (size_t i = 0; i < pull->wanted_count; i++) {
+        struct wanted *w = &pull->wanted[i];
+        if (w->shared && layers_settle(pull->context->layers, w->shared, roots, i, err) < 0)
+            return error_prefix(err, "layer %s", pull->parsed.layers[i].digest);
+        roots[i] = w->shared ? shared_layer_root(w->shared) : w->root;
+    }
+    return 0;
+}
+
+static int
+fetch_missing(struct pull *pull, struct error *err)
+{
+    bool any = false;
+    for (size_t i = 0; i < pull->wanted_count; i++)
+        if (!*pull->wanted[i].name) {
+            pull->wanted[i].shared = want(pull, i);
+            any = true;
+        }
+    if (!any)
+        return 0;
+    TRY(open_present(pull, err));
+    for (size_t i = 0; i < pull->wanted_count; i++)
+        if (pull->wanted[i].shared)
+            TRY(wait_for_layer(pull, i, err));
+    TRY(settle_all(pull, err));
+    return flush_filesystem(pull->context->incoming, err);
+}
+
+static int
+put_document(struct message *m, const struct document *document, int *fd, struct error *err)
+{
+    *fd = TRY(file_sealed_memfd("crisp-image", document->text, document->length, err));
+    message_put_fd(m, *fd);
+    return 0;
+}
+
+static int
+send_done(struct pull *pull, struct error *err)
+{
+    cleanup_close int manifest = -1, config = -1;
+    struct message *m = pull->message;
+    message_begin(m, PULL_DONE, pull->serial);
+    TRY(put_document(m, &pull->manifest, &manifest, err));
+    TRY(put_document(m, &pull->config, &config, err));
+    message_put_string(m, PULL_REPO_DIGEST, pull->repo_digest);
+    message_put_string(m, PULL_MANIFEST_DIGEST, pull->manifest.digest);
+    message_put_string(m, PULL_CONFIG_DIGEST, pull->parsed.config.digest);
+    for (size_t i = 0; i < pull->wanted_count; i++) {
+        const struct wanted *w = &pull->wanted[i];
+        uint64_t bytes = 0, inodes = 0;
+        if (w->shared)
+            shared_layer_usage(w->shared, &bytes, &inodes);
+        message_put_string(m, PULL_CHAIN, w->chain_id);
+        message_put_string(m, PULL_INCOMING, w->shared ? shared_layer_name(w->shared) : "");
+        message_put_u64(m, PULL_BYTES, bytes);
+        message_put_u64(m, PULL_INODES, inodes);
+    }
+    TRY(check_cancelled(pull, err));
+    return message_send(pull->context->socket, m, err);
+}
+
+static void
+send_failed(struct pull *pull, const struct error *why)
+{
+    message_begin(pull->message, PULL_FAILED, pull->serial);
+    message_put_u64(pull->message, PULL_ERROR_KIND, why->kind);
+    message_put_i64(pull->message, PULL_ERROR_ERRNO, why->errnum);
+    message_put_string(pull->message, PULL_ERROR_MESSAGE, why->message);
+    (void)message_send(pull->context->socket, pull->message, NULL); /* crispd gone: the main thread sees it too */
+}
+
+static int
+run(struct pull *pull, struct error *err)
+{
+    cleanup_reference struct reference reference = {0};
+    TRY(reference_parse(pull->reference, &reference, err));
+    TRY(check_cancelled(pull, err));
+    TRY(resolve(pull, &reference, err));
+    TRY(get_config(pull, err));
+    compute_chains(pull);
+    TRY(ask_what_is_there(pull, err));
+    TRY(fetch_missing(pull, err));
+    return send_done(pull, err);
+}
+
+static void
+wait_for_commit(struct pull *pull)
+{
+    (void)pthread_mutex_lock(&pulls.lock);
+    while (!pull->committed && !atomic_load(&pull->scope.cancelled))
+        (void)pthread_cond_wait(&pulls.changed, &pulls.lock);
+    (void)pthread_mutex_unlock(&pulls.lock);
+}
+
+static void
+pull_free(struct pull *pull)
+{
+    for (size_t i = 0; i < pull->wanted_count; i++) {
+        if (pull->wanted[i].shared)
+            layers_give_back(pull->context->layers, pull->wanted[i].shared);
+        if (pull->wanted[i].root >= 0)
+            (void)close(pull->wanted[i].root);
+        free(pull->wanted[i].name);
+    }
+    free(pull->wanted);
+    if (pull->registry)
+        registry_unref(pull->registry);
+    document_free(&pull->manifest);
+    document_free(&pull->config);
+    manifest_free(&pull->parsed);
+    strv_free(&pull->diff_ids);
+    free(pull->reference);
+    free(pull->message);
+    free(pull->have);
+    free(pull);
+}
+
+/* Off the list, so that no message finds it; then layers that only it wanted are deleted, which takes a while. */
+static void
+end(struct pull *pull)
+{
+    (void)pthread_mutex_lock(&pulls.lock);
+    struct pull **link = &pulls.all;
+    while (*link != pull)
+        link = &(*link)->next;
+    *link = pull->next;
+    (void)pthread_mutex_unlock(&pulls.lock);
+    pull_free(pull);
+    (void)pthread_mutex_lock(&pulls.lock);
+    pulls.living--;
+    (void)pthread_cond_broadcast(&pulls.changed);
+    (void)pthread_mutex_unlock(&pulls.lock);
+}
+
+static void *
+run_thread(void *arg)
+{
+    struct pull *pull = arg;
+    struct error err = {0};
+    if (run(pull, &err) < 0)
+        send_failed(pull, &err);
+    else
+        wait_for_commit(pull);
+    end(pull);
+    return NULL;
+}
+
+static int
+open_registry(struct pull *pull, const struct message *m, struct error *err)
+{
+    struct image_auth auth = {
+        .username = message_string(m, PULL_USERNAME),
+        .password = message_string(m, PULL_PASSWORD),
+        .auth = message_string(m, PULL_AUTH),
+        .server_address = message_string(m, PULL_SERVER_ADDRESS),
+        .identity_token = message_string(m, PULL_IDENTITY_TOKEN),
+        .registry_token = message_string(m, PULL_REGISTRY_TOKEN),
+    };
+    cleanup_reference struct reference reference = {0};
+    cleanup_credentials struct credentials credentials = {0};
+    TRY(reference_parse(pull->reference, &reference, err));
+    TRY(credentials_read(&auth, &credentials, err));
+    pull->registry = TRY_PTR(registry_open(pull->context->http, &pull->context->certs_dirs, &reference, &credentials, err));
+    return 0;
+}
+
+static int
+start_thread(struct pull *pull, struct error *err)
+{
+    pthread_t thread;
+    pthread_attr_t attributes;
+    (void)pthread_attr_init(&attributes);
+    (void)pthread_attr_setstacksize(&attributes, PULL_STACK);
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    int errnum = pthread_create(&thread, &attributes, run_thread, pull);
+    (void)pthread_attr_destroy(&attributes);
+    return errnum ? error_errno(err, errnum, "start a thread") : 0;
+}
+
+void
+pull_start(const struct pull_context *context, const struct message *start)
+{
+    struct error err = {0};
+    struct pull *pull = mem_zalloc(1, sizeof *pull);
+    pull->context = context;
+    pull->serial = start->serial;
+    pull->reference = str_dup(message_string(start, PULL_REFERENCE));
+    pull->message = mem_alloc(sizeof *pull->message);
+    int result = open_registry(pull, start, &err);
+    (void)pthread_mutex_lock(&pulls.lock);
+    pull->next = pulls.all;
+    pulls.all = pull;
+    pulls.living++;
+    (void)pthread_mutex_unlock(&pulls.lock);
+    if (result == 0)
+        result = start_thread(pull, &err);
+    if (result < 0) {
+        send_failed(pull, &err);
+        end(pull);
+    }
+}
+
+/* With the lock held. */
+static void
+cancel(struct pull *pull)
+{
+    http_cancel(pull->context->http, &pull->scope);
+    (void)pthread_cond_broadcast(&pulls.changed);
+}
+
+void
+pull_message(struct message *message)
+{
+    struct layers *layers = NULL;
+    (void)pthread_mutex_lock(&pulls.lock);
+    struct pull *pull = pulls.all;
+    while (pull && pull->serial != message->serial)
+        pull = pull->next;
+    if (pull && message->type == PULL_HAVE && !pull->have)
+        pull->have = mem_dup(message, sizeof *message);
+    if (pull && message->type == PULL_COMMITTED)
+        pull->committed = true;
+    if (pull && message->type == PULL_CANCEL) {
+        cancel(pull);
+        layers = pull->context->layers;
+    }
+    (void)pthread_cond_broadcast(&pulls.changed);
+    (void)pthread_mutex_unlock(&pulls.lock);
+    if (layers)
+        layers_wake(layers);
+}
+
+void
+pull_end_all(void)
+{
+    (void)pthread_mutex_lock(&pulls.lock);
+    for (struct pull *pull = pulls.all; pull; pull = pull->next) {
+        cancel(pull);
+        layers_wake(pull->context->layers);
+    }
+    while (pulls.living)
+        (void)pthread_cond_wait(&pulls.changed, &pulls.lock);
+    (void)pthread_mutex_unlock(&pulls.lock);
+}

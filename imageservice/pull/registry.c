@@ -1,0 +1,384 @@
+#include "imageservice/pull/registry.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "imageservice/pull/limits.h"
+
+struct registry {
+    atomic_int refs;
+    struct http *http;
+    struct reference reference;
+    struct credentials credentials;
+    struct hosts hosts;
+    pthread_mutex_t lock; /* guards authorizations */
+    char **authorizations; /* of each host: what it last accepted or was answered; NULL none */
+};
+
+/* A blob that streams into a ring, over as many requests as it takes. */
+struct stream {
+    struct ring *ring;
+    struct digest *digest;
+    int64_t size, offset; /* in all; passed on so far */
+    int64_t skip;         /* of this answer: passed on already (the server ignored Range) */
+    bool fresh;           /* nothing of this answer was seen yet */
+    bool abandoned;       /* the reader has given up */
+    struct error wrong;   /* what contradicts the manifest */
+};
+
+/* One thing to ask of hosts, one after the other. */
+struct question {
+    struct registry *registry;
+    const struct http_scope *scope;
+    const char *path; /* "manifests/latest" */
+    const char *accept;
+    size_t body_limit;
+    struct stream *stream; /* NULL: into the response */
+};
+
+struct registry *
+registry_open(struct http *http, const struct strv *certs_dirs, struct reference *reference, struct credentials *credentials, struct error *err)
+{
+    struct registry *registry = mem_zalloc(1, sizeof *registry);
+    atomic_init(&registry->refs, 1);
+    (void)pthread_mutex_init(&registry->lock, NULL);
+    registry->http = http;
+    registry->reference = *reference;
+    registry->credentials = *credentials;
+    *reference = (struct reference){0};
+    *credentials = (struct credentials){0};
+    if (hosts_load(certs_dirs, registry->reference.registry, &registry->hosts, err) < 0) {
+        (void)error_prefix(err, "registry %s", registry->reference.registry);
+        registry_unref(registry);
+        return NULL;
+    }
+    registry->authorizations = mem_zalloc(registry->hosts.count, sizeof *registry->authorizations);
+    return registry;
+}
+
+struct registry *
+registry_ref(struct registry *registry)
+{
+    (void)atomic_fetch_add(&registry->refs, 1);
+    return registry;
+}
+
+void
+registry_unref(struct registry *registry)
+{
+    if (atomic_fetch_sub(&registry->refs, 1) > 1)
+        return;
+    for (size_t i = 0; registry->authorizations && i < registry->hosts.count; i++)
+        str_wipe_free(registry->authorizations[i]);
+    free(registry->authorizations);
+    hosts_free(&registry->hosts);
+    credentials_free(&registry->credentials);
+    reference_free(&registry->reference);
+    (void)pthread_mutex_destroy(&registry->lock);
+    free(registry);
+}
+
+size_t
+registry_host_count(const struct registry *registry)
+{
+    return registry->hosts.count;
+}
+
+void
+document_free(struct document *document)
+{
+    free(document->text);
+    free(document->content_type);
+    *document = (struct document){0};
+}
+
+static int
+wait_ms(const struct http_scope *scope, int64_t ms, struct error *err)
+{
+    for (; ms > 0 && !atomic_load(&scope->cancelled); ms -= 50)
+        (void)nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    return atomic_load(&scope->cancelled) ? error_set(err, ERR_CANCELLED, "the pull was cancelled") : 0;
+}
+
+static char *
+authorization_of(struct registry *registry, size_t host)
+{
+    (void)pthread_mutex_lock(&registry->lock);
+    char *copy = str_dup(registry->authorizations[host]);
+    (void)pthread_mutex_unlock(&registry->lock);
+    return copy;
+}
+
+/* Answer a 401. Another thread may have done so meanwhile: `refused` is what the 401 was for. */
+static int
+authorize(const struct question *q, size_t at, const char *refused, const struct http_response *response, struct error *err)
+{
+    struct registry *registry = q->registry;
+    const struct host *host = &registry->hosts.items[at];
+    cleanup_free char *current = authorization_of(registry, at);
+    if (!str_eq(current, refused))
+        return 0;
+    bool ours = credentials_are_for(&registry->credentials, registry->reference.registry, host);
+    cleanup_challenge struct challenge challenge;
+    challenge_choose(&response->challenges, &challenge);
+    char *answer = credentials_answer(ours ? &registry->credentials : NULL, &challenge, host, registry->reference.repository, registry->http, q->scope, err);
+    if (!answer)
+        return -1;
+    (void)pthread_mutex_lock(&registry->lock);
+    str_wipe_free(registry->authorizations[at]);
+    registry->authorizations[at] = answer;
+    (void)pthread_mutex_unlock(&registry->lock);
+    return 0;
+}
+
+/* The answer's bytes into the ring, as ring_offer; in the HTTP thread. */
+static int
+stream_sink(void *arg, const struct http_response *response, const void *data, size_t length)
+{
+    struct stream *s = arg;
+    if (s->fresh) {
+        int64_t start = response->status == 206 ? response->range_start : 0;
+        s->fresh = false;
+        s->skip = s->offset - start;
+        if (start < 0 || s->skip < 0)
+            return error_set(&s->wrong, ERR_UNAVAILABLE, "it answers another range than was asked for");
+    }
+    size_t skipped = s->skip < (int64_t)length ? (size_t)s->skip : length;
+    const char *rest = (const char *)data + skipped;
+    size_t left = length - skipped;
+    if (s->offset + (int64_t)left > s->size)
+        return error_set(&s->wrong, ERR_INTERNAL, "it is longer than the %lld bytes that the manifest says", (long long)s->size);
+    int taken = left ? ring_offer(s->ring, rest, left) : 1;
+    s->abandoned = taken < 0;
+    if (taken <= 0)
+        return taken;
+    s->skip -= (int64_t)skipped;
+    s->offset += (int64_t)left;
+    digest_add(s->digest, rest, left);
+    return 1;
+}
+
+static int
+ask_once(const struct question *q, size_t at, const char *authorization, struct http_response *response, struct error *err)
+{
+    const struct host *host = &q->registry->hosts.items[at];
+    cleanup_free char *url = str_printf("%s/%s/%s%s%s", host->base, q->registry->reference.repository, q->path, host->proxied ? "?ns=" : "",
+                                        host->proxied ? host->proxied : "");
+    cleanup_strv struct strv headers = {0};
+    if (q->accept)
+        strv_add(&headers, q->accept);
+    if (q->stream && q->stream->offset)
+        strv_addf(&headers, "Range: bytes=%lld-", (long long)q->stream->offset);
+    if (q->stream)
+        q->stream->fresh = true;
+    struct http_request request = {
+        .url = url,
+        .authorization = authorization,
+        .headers = &headers,
+        .private_headers = &host->headers,
+        .peer = &host->peer,
+        .scope = q->scope,
+        .body_limit = q->body_limit,
+        .sink = q->stream ? stream_sink : NULL,
+        .sink_arg = q->stream,
+        .ring = q->stream ? q->stream->ring : NULL,
+    };
+    return http_perform(q->registry->http, &request, response, err);
+}
+
+/* What to do after an answer. */
+enum verdict { GOOD, AGAIN, GIVE_UP };
+
+static enum verdict
+judge(const struct question *q, const struct http_response *response, int result, int tries, struct error *err)
+{
+    if (q->stream && q->stream->wrong.kind != ERR_NONE) {
+        *err = q->stream->wrong;
+        return GIVE_UP;
+    }
+    if (q->stream && q->stream->abandoned) {
+        (void)error_set(err, ERR_CANCELLED, "unpacking ended early");
+        return GIVE_UP;
+    }
+    if (result < 0) /* a connection that never came up is tried again only when the host has served us before */
+        return err->kind != ERR_UNAVAILABLE || (response->not_connected && !(q->stream && q->stream->offset)) ? GIVE_UP : AGAIN;
+    if (response->status == 200 || response->status == 206)
+        return GOOD;
+    (void)response_refused(response, err);
+    if (response->status == 429)
+        return response->retry_after_s >= 0 && response->retry_after_s <= LIMIT_WAIT_SECONDS && tries < 2 ? AGAIN : GIVE_UP;
+    return response->status >= 500 ? AGAIN : GIVE_UP;
+}
+
+static int64_t
+backoff_ms(const struct http_response *response, int tries)
+{
+    if (response->status == 429 || (response->status == 503 && response->retry_after_s > 0 && response->retry_after_s <= LIMIT_WAIT_SECONDS))
+        return response->retry_after_s * 1000;
+    return INT64_C(200) << tries;
+}
+
+static int
+ask_host(const struct question *q, size_t at, struct http_response *response, struct error *err)
+{
+    bool authorized = false;
+    int64_t reached = 0;
+    for (int tries = 0;; tries++) {
+        cleanup_free char *authorization = authorization_of(q->registry, at);
+        int result = ask_once(q, at, authorization, response, err);
+        if (result == 0 && response->status == 401 && !authorized) {
+            authorized = true;
+            TRY(authorize(q, at, authorization, response, err));
+            tries--;
+            continue;
+        }
+        enum verdict verdict = judge(q, response, result, tries, err);
+        if (verdict != AGAIN)
+            return verdict == GOOD ? 0 : -1;
+        if (q->stream && q->stream->offset > reached) {
+            reached = q->stream->offset;
+            tries = 0;
+            authorized = false; /* a token may have run out while the layer came in */
+        }
+        if (tries + 1 >= (q->stream ? LIMIT_ATTEMPTS : 3))
+            return -1;
+        TRY(wait_ms(q->scope, backoff_ms(response, tries), err));
+    }
+}
+
+static bool
+ends_it(const struct question *q, const struct error *err)
+{
+    return err->kind == ERR_CANCELLED || (q->stream && q->stream->wrong.kind == ERR_INTERNAL);
+}
+
+/* Ask the hosts in their order until one answers. */
+static int
+ask(const struct question *q, size_t first, struct http_response *response, struct error *err)
+{
+    cleanup_buf struct buf earlier = BUF(512);
+    struct error why = {0};
+    (void)error_set(&why, ERR_PRECONDITION, "hosts.toml leaves no host that may be asked for this");
+    for (size_t at = first; at < q->registry->hosts.count; at++) {
+        const struct host *host = &q->registry->hosts.items[at];
+        if (!(q->accept ? host->resolves : host->pulls))
+            continue;
+        if (ask_host(q, at, response, &why) == 0)
+            return 0;
+        if (!str_eq(host->name, q->registry->reference.registry))
+            (void)error_prefix(&why, "%s %s", host->proxied ? "mirror" : "server", host->name);
+        if (ends_it(q, &why))
+            break;
+        if (q->stream)
+            q->stream->wrong = (struct error){0};
+        if (at + 1 < q->registry->hosts.count)
+            (void)buf_addf(&earlier, "%s%.160s", earlier.length ? "; " : "", why.message);
+    }
+    if (err)
+        *err = why;
+    if (earlier.length && why.kind != ERR_CANCELLED)
+        (void)error_set(err, why.kind, "%.900s (before: %s)", why.message, earlier.data);
+    return error_prefix(err, "registry %s, repository %s", q->registry->reference.registry, q->registry->reference.repository);
+}
+
+static void
+take_document(struct http_response *response, const char *like, struct document *out)
+{
+    out->length = response->body.length;
+    out->text = response->body.data ? steal(response->body.data) : str_dup("");
+    out->content_type = steal(response->content_type);
+    digest_of(like, out->text, out->length, out->digest);
+}
+
+static int
+wrong_digest(const struct registry *registry, const char *what, const char *wanted, const char *got, struct error *err)
+{
+    return error_set(err, ERR_INTERNAL, "registry %s, repository %s: %s: what came has digest %s, not %s", registry->reference.registry,
+                     registry->reference.repository, what, got, wanted);
+}
+
+int
+registry_manifest(struct registry *registry, const struct http_scope *scope, const char *which, struct document *out, struct error *err)
+{
+    cleanup_free char *path = str_printf("manifests/%s", which);
+    cleanup_free char *step = str_printf("fetch manifest %s", which);
+    struct question q = {registry, scope, path, manifest_accept, LIMIT_MANIFEST_BYTES, NULL};
+    cleanup_response struct http_response response = {0};
+    if (ask(&q, 0, &response, err) < 0)
+        return error_prefix(err, "%s", step);
+    bool by_digest = digest_valid(which);
+    const char *said = response.content_digest && digest_valid(response.content_digest) ? response.content_digest : NULL;
+    cleanup_free char *wanted = str_dup(by_digest ? which : said);
+    take_document(&response, wanted, out);
+    if (wanted && !str_eq(wanted, out->digest)) {
+        (void)wrong_digest(registry, step, wanted, out->digest, err);
+        document_free(out);
+        return -1;
+    }
+    return 0;
+}
+
+int
+registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out, struct error *err)
+{
+    cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
+    struct question q = {registry, scope, path, NULL, LIMIT_MANIFEST_BYTES, NULL};
+    cleanup_response struct http_response response = {0};
+    if (descriptor->size > LIMIT_MANIFEST_BYTES)
+        return error_set(err, ERR_INVALID, "configuration %s: larger than %d MiB", descriptor->digest, LIMIT_MANIFEST_BYTES >> 20);
+    if (ask(&q, 0, &response, err) < 0)
+        return error_prefix(err, "fetch configuration %s", descriptor->digest);
+    take_document(&response, descriptor->digest, out);
+    if (str_eq(descriptor->digest, out->digest))
+        return 0;
+    (void)wrong_digest(registry, "fetch configuration", descriptor->digest, out->digest, err);
+    document_free(out);
+    return -1;
+}
+
+static int
+check_blob(const struct registry *registry, const struct descriptor *descriptor, struct stream *stream, bool *corrupt, struct error *err)
+{
+    char got[DIGEST_SIZE];
+    digest_finish(stream->digest, got);
+    *corrupt = true;
+    if (stream->offset != descriptor->size)
+        return error_set(err, ERR_INTERNAL, "registry %s, repository %s: fetch layer %s: %lld bytes came; the manifest says %lld",
+                         registry->reference.registry, registry->reference.repository, descriptor->digest, (long long)stream->offset,
+                         (long long)descriptor->size);
+    if (!str_eq(got, descriptor->digest))
+        return wrong_digest(registry, "fetch layer", descriptor->digest, got, err);
+    *corrupt = false;
+    return 0;
+}
+
+static int
+fetch_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring, bool *corrupt,
+           struct error *err)
+{
+    cleanup(digest_freep) struct digest *digest = digest_new(descriptor->digest);
+    cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
+    struct stream stream = {.ring = ring, .digest = digest, .size = descriptor->size};
+    struct question q = {registry, scope, path, NULL, LIMIT_ERROR_BODY_BYTES, &stream};
+    cleanup_response struct http_response response = {0};
+    if (ask(&q, first, &response, err) < 0) {
+        *corrupt = stream.wrong.kind == ERR_INTERNAL;
+        return error_prefix(err, "fetch layer %s", descriptor->digest);
+    }
+    return check_blob(registry, descriptor, &stream, corrupt, err);
+}
+
+int
+registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring, bool *corrupt,
+              struct error *err)
+{
+    *corrupt = false;
+    if (fetch_blob(registry, scope, descriptor, first, ring, corrupt, err) < 0) {
+        ring_fail(ring, err);
+        return -1;
+    }
+    ring_end(ring);
+    return 0;
+}
