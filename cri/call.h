@@ -1,0 +1,35 @@
+/* One call of an rpc, as its handler sees it: what it may use, whose patience it must watch, and memory that lives until the answer is sent. */
+#pragma once
+
+#include <stddef.h>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "cri/arena.h"
+
+struct configuration;
+struct images;
+struct runtime;
+
+/* What handlers work with; set once, before the first call. */
+struct services {
+    const struct configuration *configuration;
+    struct images *images;
+    struct runtime *runtime;
+};
+
+struct call {
+    const struct services *services;
+    const struct cancel *cancel; /* NULL for calls that wait for nothing */
+    struct arena arena;
+    const char *object; /* whom the call is about, for the log; "" when it is about nobody */
+    struct call_release *releases;
+};
+
+/* From the call's arena. */
+void *call_alloc(struct call *call, size_t size);
+/* For the log: the pod, container or image the call is about. `object` must live as long as the call. */
+void call_about(struct call *call, const char *object);
+/* Have release(what) called when the answer was sent, the last one first: answers point into what the runtime handed out. */
+void call_defer(struct call *call, void (*release)(void *), void *what);
+void call_end(struct call *call);

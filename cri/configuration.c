@@ -1,0 +1,132 @@
+#include "cri/configuration.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+/* clang-format off */
+#define FIELD(member) offsetof(struct configuration, member)
+#define STRING(table, name, member, fallback, help) {table, name, CONFIG_STRING, FIELD(member), fallback, 0, 0, NULL, help}
+#define CHOICE(table, name, member, fallback, values, help) {table, name, CONFIG_STRING, FIELD(member), fallback, 0, 0, values, help}
+#define PATH(table, name, member, fallback, help) {table, name, CONFIG_PATH, FIELD(member), fallback, 0, 0, NULL, help}
+#define LIST(table, name, member, fallback, help) {table, name, CONFIG_STRINGS, FIELD(member), fallback, 0, 0, NULL, help}
+#define NUMBER(table, name, member, fallback, least, most, help) {table, name, CONFIG_INTEGER, FIELD(member), fallback, least, most, NULL, help}
+#define SWITCH(table, name, member, fallback, help) {table, name, CONFIG_BOOLEAN, FIELD(member), fallback, 0, 0, NULL, help}
+
+const struct config_key configuration_keys[] = {
+    PATH("", "root", root, "/var/lib/crisp",
+         "What survives a reboot: images, layers, the records of pods and containers."),
+    PATH("", "state", state, "/run/crisp",
+         "What does not: sockets, the lock, network namespaces."),
+    PATH("", "socket", socket, "/run/crisp/crisp.sock",
+         "Where CRI is served."),
+    CHOICE("", "log_level", log_level, "info", "debug info warn error",
+         "The least important log lines that are written."),
+    PATH("", "monitor_program", monitor_program, "",
+         "Path of crisp-monitor; empty: beside crispd, else in libexec/crisp."),
+    PATH("", "pull_program", pull_program, "",
+         "Path of crisp-pull; empty: beside crispd, else in libexec/crisp."),
+
+    CHOICE("network", "mode", network.mode, "cni", "cni builtin",
+         "\"cni\": plugins found as below. \"builtin\": crisp's own bridge, for a machine without CNI."),
+    PATH("network", "cni_config_dir", network.cni_config_dir, "/etc/cni/net.d",
+         "Where CNI configurations lie; the first by name is used."),
+    LIST("network", "cni_plugin_dirs", network.cni_plugin_dirs, "/opt/cni/bin /usr/lib/cni",
+         "Where CNI plugins are looked for, in this order."),
+    NUMBER("network", "cni_timeout_seconds", network.cni_timeout_seconds, "60", 1, 3600,
+         "How long one CNI plugin may take; its process group is killed then."),
+    STRING("network", "bridge", network.bridge, "crisp0",
+         "Name of the built-in network's bridge."),
+    LIST("network", "pools", network.pools, "10.88.0.0/16 fd00:88::/64",
+         "Address pools of the built-in network, at most one a family; the first address of each is the bridge's."),
+    NUMBER("network", "mtu", network.mtu, "0", 0, 65535,
+         "MTU of the built-in network; 0: the uplink's."),
+    SWITCH("network", "unprivileged_ports", network.unprivileged_ports, "true",
+         "Whether every user in a pod with a network of its own may listen on ports below 1024."),
+    SWITCH("network", "unprivileged_ping", network.unprivileged_ping, "true",
+         "Whether every group in such a pod may ping."),
+
+    NUMBER("limits", "calls", limits.calls, "1024", 16, 16384,
+         "How many calls that take time (pulls, execs, stops) may be under way at once; one more is answered RESOURCE_EXHAUSTED."),
+    NUMBER("limits", "nofile_soft", limits.nofile_soft, "1024", 1, 1073741816,
+         "Open files a process in a container may have before it raises the limit itself."),
+    NUMBER("limits", "nofile_hard", limits.nofile_hard, "524288", 1, 1073741816,
+         "How far it may raise it; clamped to what the machine allows."),
+    NUMBER("limits", "pids", limits.pids, "0", 0, 4194304,
+         "Processes and threads a container may have; 0: no limit of its own."),
+    NUMBER("limits", "log_bytes_per_second", limits.log_bytes_per_second, "0", 0, INT64_C(1) << 40,
+         "How fast a container may log before it is slowed down; 0: no limit."),
+
+    PATH("cgroup", "pods", cgroup.pods, "/crisp",
+         "Parent cgroup of pods whose request names none."),
+    PATH("cgroup", "monitors", cgroup.monitors, "/crisp-monitors",
+         "Parent cgroup of the monitors; outside crispd's own service, so that they outlive it."),
+
+    LIST("images", "certs_dirs", images.certs_dirs, "/etc/crisp/certs.d /etc/containerd/certs.d",
+         "Where HOST/hosts.toml is looked for (mirrors, certificates), in this order."),
+    NUMBER("images", "parallel_downloads", images.parallel_downloads, "4", 1, 64,
+         "Blobs downloaded at once, of all pulls."),
+    LIST("images", "pinned", images.pinned, NULL,
+         "Images that the kubelet's garbage collection shall leave."),
+    SWITCH("images", "keep_layer_blobs", images.keep_layer_blobs, "false",
+         "Keep compressed layers after they were unpacked."),
+};
+/* clang-format on */
+const size_t configuration_key_count = sizeof configuration_keys / sizeof *configuration_keys;
+
+static char *
+own_directory(void)
+{
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+    char *slash = length > 0 ? memrchr(path, '/', (size_t)length) : NULL;
+    return slash ? str_ndup(path, (size_t)(slash - path)) : str_dup(".");
+}
+
+static void
+find_program(char **path, const char *name)
+{
+    if (!str_empty(*path))
+        return;
+    cleanup_free char *here = own_directory();
+    char *beside = str_printf("%s/%s", here, name);
+    if (access(beside, X_OK) < 0) {
+        free(beside);
+        beside = str_printf("%s/%s", CRISP_LIBEXEC_DIR, name);
+    }
+    free(*path);
+    *path = beside;
+}
+
+static int
+check(const struct configuration *c, struct error *err)
+{
+    if (c->limits.nofile_soft > c->limits.nofile_hard)
+        return error_set(err, ERR_INVALID, "limits.nofile_soft (%lld) is more than limits.nofile_hard (%lld)",
+                         (long long)c->limits.nofile_soft, (long long)c->limits.nofile_hard);
+    if (strlen(c->network.bridge) == 0 || strlen(c->network.bridge) > 15 || strpbrk(c->network.bridge, "/ \t\n:"))
+        return error_set(err, ERR_INVALID, "network.bridge: \"%s\" is no name of an interface", c->network.bridge);
+    if (strlen(c->socket) > 107)
+        return error_set(err, ERR_INVALID, "socket: the path is longer than the 107 bytes a unix socket may have");
+    return 0;
+}
+
+int
+configuration_load(struct configuration *out, const char *path, struct error *err)
+{
+    *out = (struct configuration){0};
+    config_defaults(configuration_keys, configuration_key_count, out);
+    TRY(config_read(configuration_keys, configuration_key_count, out, path ? path : CONFIGURATION_FILE, path != NULL, err));
+    find_program(&out->monitor_program, "crisp-monitor");
+    find_program(&out->pull_program, "crisp-pull");
+    return check(out, err);
+}
+
+void
+configuration_free(struct configuration *configuration)
+{
+    config_free(configuration_keys, configuration_key_count, configuration);
+}

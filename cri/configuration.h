@@ -1,0 +1,46 @@
+/* crispd's configuration: one struct, filled from defaults, the configuration file and its drop-ins by one table (docs/configure.md is made from it).
+ * Set before threads start, then only read. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "base/error.h"
+#include "base/str.h"
+
+#define CONFIGURATION_FILE "/etc/crisp/config.toml"
+
+struct configuration {
+    char *root, *state, *socket, *log_level;
+    char *monitor_program, *pull_program;
+    struct {
+        char *mode;
+        char *cni_config_dir;
+        struct strv cni_plugin_dirs;
+        int64_t cni_timeout_seconds;
+        char *bridge;
+        struct strv pools;
+        int64_t mtu;
+        bool unprivileged_ports, unprivileged_ping;
+    } network;
+    struct {
+        int64_t calls, nofile_soft, nofile_hard, pids, log_bytes_per_second;
+    } limits;
+    struct {
+        char *pods, *monitors;
+    } cgroup;
+    struct {
+        struct strv certs_dirs, pinned;
+        int64_t parallel_downloads;
+        bool keep_layer_blobs;
+    } images;
+};
+
+extern const struct config_key configuration_keys[];
+extern const size_t configuration_key_count;
+
+/* Defaults, then `path` (NULL: CONFIGURATION_FILE, which may be absent) and its config.d; paths of the helper programs that are not given are found beside
+ * crispd's own executable, else in libexec. The caller frees `out`, also after an error. */
+int configuration_load(struct configuration *out, const char *path, struct error *err);
+void configuration_free(struct configuration *configuration);

@@ -1,0 +1,227 @@
+#include "cri/container_request.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cri/check.h"
+#include "cri/convert.h"
+#include "cri/limits.h"
+#include "cri/pod_request.h"
+#include "cri/security.h"
+
+CLEANUP_DEFINE(container_config_freep, struct container_config *, container_config_free)
+
+static void
+set(char **field, const char *value)
+{
+    free(*field);
+    *field = str_dup(value);
+}
+
+static int
+unsupported(const char *field, struct error *err)
+{
+    return error_set(err, ERR_UNSUPPORTED, "%s: not implemented in crisp %s", field, CRISP_VERSION);
+}
+
+/* ---- the command ---- */
+
+static void
+add_all(struct strv *out, const char *const *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        strv_add(out, items[i]);
+}
+
+/* The request's command replaces the image's entrypoint, and then the image's command says nothing any more; its args replace the image's command. */
+static int
+read_args(struct container_config *out, const Runtime__V1__ContainerConfig *in, const struct image_config *image, struct error *err)
+{
+    TRY(check_count(in->n_command + in->n_args, "command and args", err));
+    if (in->n_command)
+        add_all(&out->args, in->command, in->n_command);
+    else
+        strv_copy(&out->args, &image->entrypoint);
+    if (in->n_args)
+        add_all(&out->args, in->args, in->n_args);
+    else if (!in->n_command)
+        strv_copy(&out->args, &image->cmd);
+    return 0;
+}
+
+static void
+set_variable(struct strv *env, const char *key, const char *value)
+{
+    size_t length = strlen(key);
+    char *text = str_printf("%s=%s", key, value);
+    for (size_t i = 0; i < env->count; i++)
+        if (strncmp(env->items[i], key, length) == 0 && env->items[i][length] == '=') {
+            free(env->items[i]);
+            env->items[i] = text;
+            return;
+        }
+    strv_take(env, text);
+}
+
+static int
+read_env(struct container_config *out, const Runtime__V1__ContainerConfig *in, const struct image_config *image, struct error *err)
+{
+    TRY(check_count(in->n_envs, "envs", err));
+    strv_copy(&out->env, &image->env);
+    for (size_t i = 0; i < in->n_envs; i++) {
+        const char *key = in->envs[i]->key;
+        const ProtobufCBinaryData *value = &in->envs[i]->value;
+        if (!*key || strchr(key, '='))
+            return error_set(err, ERR_INVALID, "envs: \"%.100s\" is no name of a variable", key);
+        if (value->len && memchr(value->data, 0, value->len))
+            return error_set(err, ERR_INVALID, "envs: %.100s: the value holds a NUL byte", key);
+        cleanup_free char *text = value->len ? str_ndup((const char *)value->data, value->len) : str_dup("");
+        set_variable(&out->env, key, text);
+    }
+    return 0;
+}
+
+static int
+check_command_size(const struct container_config *out, struct error *err)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < out->args.count; i++)
+        bytes += strlen(out->args.items[i]) + 1;
+    for (size_t i = 0; i < out->env.count; i++)
+        bytes += strlen(out->env.items[i]) + 1;
+    return bytes > COMMAND_BYTES_MAX ? error_set(err, ERR_INVALID, "command and envs: %zu bytes are more than %d", bytes, COMMAND_BYTES_MAX) : 0;
+}
+
+/* ---- mounts and devices ---- */
+
+static int
+refuse_mount(const Runtime__V1__Mount *in, struct error *err)
+{
+    if (in->image)
+        return unsupported("mounts: image", err);
+    if (in->n_uidmappings || in->n_gidmappings)
+        return unsupported("mounts: uidMappings and gidMappings", err);
+    if (in->n_mount_options)
+        return unsupported("mounts: mount_options", err);
+    return 0;
+}
+
+static int
+read_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct error *err)
+{
+    static const enum mount_propagation propagations[] = {PROPAGATION_PRIVATE, PROPAGATION_HOST_TO_CONTAINER, PROPAGATION_BIDIRECTIONAL};
+    TRY(refuse_mount(in, err));
+    if ((unsigned)in->propagation >= sizeof propagations / sizeof *propagations)
+        return error_set(err, ERR_INVALID, "mounts: %s: unknown propagation %d", in->container_path, (int)in->propagation);
+    *out = (struct mount_request){
+        .container_path = str_dup(in->container_path),
+        .host_path = str_dup(in->host_path),
+        .readonly = in->readonly,
+        .recursive_read_only = in->recursive_read_only,
+        .propagation = propagations[in->propagation],
+    };
+    return 0;
+}
+
+static int
+read_mounts(struct container_config *out, const Runtime__V1__ContainerConfig *in, struct error *err)
+{
+    TRY(check_count(in->n_mounts, "mounts", err));
+    out->mounts = mem_zalloc(in->n_mounts, sizeof *out->mounts);
+    for (; out->mount_count < in->n_mounts; out->mount_count++)
+        TRY(read_mount(&out->mounts[out->mount_count], in->mounts[out->mount_count], err));
+    return 0;
+}
+
+static int
+read_devices(struct container_config *out, const Runtime__V1__ContainerConfig *in, struct error *err)
+{
+    if (in->n_cdi_devices)
+        return unsupported("CDI_devices", err);
+    TRY(check_count(in->n_devices, "devices", err));
+    out->devices = mem_zalloc(in->n_devices, sizeof *out->devices);
+    for (; out->device_count < in->n_devices; out->device_count++) {
+        const Runtime__V1__Device *device = in->devices[out->device_count];
+        out->devices[out->device_count] =
+            (struct device_request){str_dup(device->container_path), str_dup(device->host_path), str_dup(device->permissions)};
+    }
+    return 0;
+}
+
+/* ---- the rest ---- */
+
+static int
+read_metadata(struct container_config *out, const Runtime__V1__ContainerMetadata *in, struct error *err)
+{
+    if (!in)
+        return error_set(err, ERR_INVALID, "config: metadata is missing");
+    set(&out->name, in->name);
+    out->attempt = in->attempt;
+    return 0;
+}
+
+/* What people call the image: as its user wrote it; clients often know only its id by now. */
+static const char *
+name_of_image(const Runtime__V1__ImageSpec *in, const struct image *image)
+{
+    if (*in->user_specified_image)
+        return in->user_specified_image;
+    bool by_id = strstr(image->id, in->image) != NULL;
+    return by_id && image->repo_tags.count ? image->repo_tags.items[0] : in->image;
+}
+
+static int
+read_image(struct container_config *out, const Runtime__V1__ImageSpec *in, const struct image *image, struct error *err)
+{
+    if (*in->runtime_handler)
+        return error_set(err, ERR_INVALID, "image: runtime_handler: there is none named \"%.100s\"", in->runtime_handler);
+    set(&out->image_id, image->id);
+    set(&out->image_name, name_of_image(in, image));
+    strv_copy(&out->layers, &image->layers);
+    return 0;
+}
+
+static void
+read_stop_signal(struct container_config *out, Runtime__V1__Signal wanted, const char *of_image)
+{
+    free(out->stop_signal);
+    out->stop_signal = signal_name(wanted);
+    if (!*out->stop_signal)
+        set(&out->stop_signal, of_image);
+}
+
+static int
+read_config(struct container_config *out, const Runtime__V1__ContainerConfig *in, const struct pod_config *pod, const struct image *image,
+            struct error *err)
+{
+    const struct image_config *of_image = &image->config;
+    TRY(read_metadata(out, in->metadata, err));
+    TRY(read_image(out, in->image, image, err));
+    TRY(read_args(out, in, of_image, err));
+    TRY(read_env(out, in, of_image, err));
+    TRY(check_command_size(out, err));
+    set(&out->working_dir, *in->working_dir ? in->working_dir : of_image->working_dir);
+    TRY(map_read(&out->labels, in->labels, in->n_labels, "labels", err));
+    TRY(map_read(&out->annotations, in->annotations, in->n_annotations, "annotations", err));
+    set(&out->log_path, in->log_path);
+    out->stdin_open = in->stdin;
+    out->stdin_once = in->stdin_once;
+    out->tty = in->tty;
+    TRY(read_mounts(out, in, err));
+    TRY(read_devices(out, in, err));
+    read_stop_signal(out, in->stop_signal, of_image->stop_signal);
+    TRY(resources_read(&out->resources, in->linux ? in->linux->resources : NULL, err));
+    return security_read_container(out, in->linux ? in->linux->security_context : NULL, pod, of_image->user, err);
+}
+
+struct container_config *
+container_request_read(Runtime__V1__CreateContainerRequest *request, const char *pod_id, const struct pod_config *pod, const struct image *image,
+                       struct error *err)
+{
+    cleanup(container_config_freep) struct container_config *out = container_config_new();
+    set(&out->pod_id, pod_id);
+    TRY_OR_NULL(read_config(out, request->config, pod, image, err));
+    request_canonical(&request->base, &out->request, &out->request_length);
+    return steal(out);
+}

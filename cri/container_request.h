@@ -1,0 +1,12 @@
+/* CreateContainerRequest and image → what the runtime runs. */
+#pragma once
+
+#include "api.pb-c.h"
+#include "base/error.h"
+#include "imageservice/imageservice.h"
+#include "runtime/runtime.h"
+
+/* The runtime's form of the request merged with the image's configuration: the caller's to hand to container_create or free. NULL with ERR_INVALID
+ * naming the field, ERR_UNSUPPORTED for what crisp does not build. Puts the request's maps in order (wire_sort_maps). */
+struct container_config *container_request_read(Runtime__V1__CreateContainerRequest *request, const char *pod_id, const struct pod_config *pod,
+                                                const struct image *image, struct error *err);

@@ -1,0 +1,132 @@
+#include <stdlib.h>
+
+#include "api.pb-c.h"
+#include "base/clock.h"
+#include "base/id.h"
+#include "cri/check.h"
+#include "cri/container_request.h"
+#include "cri/convert.h"
+#include "cri/handlers.h"
+
+static void
+release_pod(void *pod)
+{
+    pod_status_free(pod);
+}
+
+static void
+release_image(void *image)
+{
+    image_release(image);
+}
+
+static int
+check_create(const Runtime__V1__CreateContainerRequest *in, struct error *err)
+{
+    TRY(check_id(in->pod_sandbox_id, "pod_sandbox_id", err));
+    if (!in->config)
+        return error_set(err, ERR_INVALID, "config is missing");
+    if (!in->config->image || !*in->config->image->image)
+        return error_set(err, ERR_INVALID, "config: image is missing");
+    return 0;
+}
+
+static int
+find_image(struct call *call, const char *reference, const struct image **out, struct error *err)
+{
+    const struct image *image = images_find(call->services->images, reference, err);
+    if (!image)
+        return error_prefix(err, "image %.200s", reference);
+    call_defer(call, release_image, (void *)(uintptr_t)image);
+    *out = image;
+    return 0;
+}
+
+static int
+create(struct call *call, Runtime__V1__CreateContainerRequest *in, char id[ID_SIZE], struct error *err)
+{
+    struct pod_status *pod = call_alloc(call, sizeof *pod);
+    const struct image *image = NULL;
+    TRY(check_create(in, err));
+    TRY(pod_status(call->services->runtime, in->pod_sandbox_id, pod, err));
+    call_defer(call, release_pod, pod);
+    TRY(find_image(call, in->config->image->image, &image, err));
+    struct container_config *container = TRY_PTR(container_request_read(in, pod->id, pod->config, image, err));
+    return container_create(call->services->runtime, container, id, call->cancel, err);
+}
+
+int
+containers_create(struct call *call, const void *request, void *response, struct error *err)
+{
+    /* Its maps are put in order; nobody else reads it. */
+    Runtime__V1__CreateContainerRequest *in = (Runtime__V1__CreateContainerRequest *)(uintptr_t)request;
+    Runtime__V1__CreateContainerResponse *out = response;
+    const char *name = in->config && in->config->metadata ? in->config->metadata->name : "";
+    call_about(call, arena_printf(&call->arena, "%s in pod %s", name, in->pod_sandbox_id));
+    char *id = call_alloc(call, ID_SIZE);
+    if (create(call, in, id, err) < 0)
+        return error_prefix(err, "container %s", call->object);
+    out->container_id = id;
+    return 0;
+}
+
+int
+containers_start(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Runtime__V1__StartContainerRequest *in = request;
+    (void)response;
+    call_about(call, in->container_id);
+    TRY(check_id(in->container_id, "container_id", err));
+    return container_start(call->services->runtime, in->container_id, call->cancel, err);
+}
+
+int
+containers_stop(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Runtime__V1__StopContainerRequest *in = request;
+    (void)response;
+    call_about(call, in->container_id);
+    TRY(check_range(in->timeout, 0, INT64_MAX, "timeout", err));
+    if (check_id(in->container_id, "container_id", err) < 0)
+        return forgive_absence(err);
+    int64_t grace_ns = in->timeout > INT64_MAX / 2 / NS_PER_SECOND ? INT64_MAX / 2 : in->timeout * NS_PER_SECOND;
+    return container_stop(call->services->runtime, in->container_id, grace_ns, call->cancel, err);
+}
+
+int
+containers_remove(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Runtime__V1__RemoveContainerRequest *in = request;
+    (void)response;
+    call_about(call, in->container_id);
+    if (check_id(in->container_id, "container_id", err) < 0)
+        return forgive_absence(err);
+    return container_remove(call->services->runtime, in->container_id, call->cancel, err);
+}
+
+int
+containers_reopen_log(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Runtime__V1__ReopenContainerLogRequest *in = request;
+    (void)response;
+    call_about(call, in->container_id);
+    TRY(check_id(in->container_id, "container_id", err));
+    return container_reopen_log(call->services->runtime, in->container_id, err);
+}
+
+int
+containers_update_resources(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Runtime__V1__UpdateContainerResourcesRequest *in = request;
+    (void)response;
+    call_about(call, in->container_id);
+    TRY(check_id(in->container_id, "container_id", err));
+    if (!in->linux)
+        return error_set(err, ERR_INVALID, "linux is missing");
+    struct resources resources = {0};
+    int result = resources_read(&resources, in->linux, err);
+    if (result == 0)
+        result = container_update(call->services->runtime, in->container_id, &resources, err);
+    resources_free(&resources);
+    return result;
+}

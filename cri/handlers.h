@@ -1,0 +1,25 @@
+/* The handlers of the rpcs, by the file that holds them. Each answers the rpc whose name it ends in; what that must do says proto/api.proto. */
+#pragma once
+
+#include "cri/rpc.h"
+
+/* status.c */
+rpc_handler status_version, status_status, status_runtime_config;
+
+/* pods.c */
+rpc_handler pods_run, pods_stop, pods_remove, pods_status, pods_list;
+
+/* containers.c */
+rpc_handler containers_create, containers_start, containers_stop, containers_remove, containers_update_resources, containers_reopen_log;
+
+/* container_status.c */
+rpc_handler containers_status, containers_list;
+
+/* exec.c */
+rpc_handler exec_sync;
+
+/* stats.c */
+rpc_handler stats_container, stats_list_containers;
+
+/* images.c */
+rpc_handler images_rpc_list, images_rpc_status, images_rpc_pull, images_rpc_remove, images_rpc_fs_info;
