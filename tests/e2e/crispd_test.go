@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// crispdPid gives the pid of the crispd that hack/node or a test started.
+func crispdPid(t *testing.T) int {
+	t.Helper()
+	text := must(os.ReadFile(os.Getenv("CRISP_TEST_PIDFILE")))(t)
+	return must(strconv.Atoi(strings.TrimSpace(string(text))))(t)
+}
+
+// killCrispd ends crispd by SIGKILL, as a crash or the OOM killer would.
+func killCrispd(t *testing.T) {
+	t.Helper()
+	pid := crispdPid(t)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, "crispd dead", func() bool { return dead(pid) })
+}
+
+// startCrispd starts crispd if it does not run, and connects to it.
+func startCrispd(t *testing.T) {
+	t.Helper()
+	command(t, os.Getenv("CRISP_TEST_CRISPD"), "start")
+	connect()
+}
+
+// restartCrispd ends crispd in the polite way and starts it again.
+func restartCrispd(t *testing.T) {
+	t.Helper()
+	command(t, os.Getenv("CRISP_TEST_CRISPD"), "stop")
+	startCrispd(t)
+}
+
+// dead is also true of a zombie: its parent may take its time.
+func dead(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err != nil || strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " Z")
+}

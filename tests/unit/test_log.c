@@ -1,0 +1,229 @@
+/* What the monitor writes: the log's records, exit records; and what it says, byte for byte, since the next crispd reads it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/str.h"
+#include "runtime/exit_record.h"
+#include "runtime/monitor/log.h"
+#include "runtime/monitor/monitor.h"
+#include "runtime/protocol.h"
+
+static struct container container;
+static struct block block;
+static char directory[64];
+
+static int
+directory_up(void **state)
+{
+    (void)state;
+    (void)snprintf(directory, sizeof directory, "/tmp/crisp-log.XXXXXX");
+    return mkdtemp(directory) ? 0 : -1;
+}
+
+static int
+directory_down(void **state)
+{
+    (void)state;
+    struct error err;
+    return file_remove_tree(AT_FDCWD, directory, &err);
+}
+
+static char *
+in(const char *name)
+{
+    static char path[2][128];
+    static unsigned next;
+    char *p = path[next++ % 2];
+    (void)snprintf(p, sizeof path[0], "%s/%s", directory, name);
+    return p;
+}
+
+static void
+open_log(const char *name)
+{
+    container.stdio.log.fd = -1;
+    container.stdio.out = (struct stream){.container = &container, .name = "stdout"};
+    (void)snprintf(container.stdio.log.path, sizeof container.stdio.log.path, "%s", in(name));
+    log_open_work(&container.stdio.log.open_job);
+}
+
+static void
+write_block(const void *data, size_t length)
+{
+    block.stream = &container.stdio.out;
+    block.read_ns = INT64_C(1767323045678901234);
+    block.length = length;
+    memcpy(block.data, data, length);
+    log_write_work(&block.job);
+}
+
+static char *
+content(const char *name)
+{
+    struct error err;
+    char *text = NULL;
+    assert_int_equal(file_read(AT_FDCWD, in(name), 1 << 20, &text, NULL, &err), 0);
+    return text;
+}
+
+static void
+records_are_as_cri_wants_them(void **state)
+{
+    (void)state;
+    (void)umask(022);
+    open_log("a.log");
+    assert_int_equal(container.stdio.log.open_errno, 0);
+    write_block("one\n\ntwo\nthr", 12);
+    log_close_work(&container.stdio.log.close_job);
+    cleanup_free char *text = content("a.log");
+    assert_string_equal(text, "2026-01-02T03:04:05.678901234Z stdout F one\n2026-01-02T03:04:05.678901234Z stdout F \n"
+                              "2026-01-02T03:04:05.678901234Z stdout F two\n2026-01-02T03:04:05.678901234Z stdout P thr\n");
+    struct stat st;
+    assert_int_equal(stat(in("a.log"), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+}
+
+static void
+many_short_lines_need_more_than_one_write(void **state)
+{
+    (void)state;
+    char lines[2000];
+    open_log("b.log");
+    memset(lines, '\n', sizeof lines);
+    write_block(lines, sizeof lines);
+    log_close_work(&container.stdio.log.close_job);
+    cleanup_free char *text = content("b.log");
+    assert_int_equal(strlen(text), 2000 * 41);
+}
+
+static void
+reopening_continues_in_the_new_file(void **state)
+{
+    (void)state;
+    open_log("c.log");
+    write_block("one\n", 4);
+    assert_int_equal(rename(in("c.log"), in("c.log.1")), 0);
+    write_block("two\n", 4);
+    log_open_work(&container.stdio.log.open_job);
+    write_block("three\n", 6);
+    log_close_work(&container.stdio.log.close_job);
+    cleanup_free char *old = content("c.log.1"), *new = content("c.log");
+    assert_non_null(strstr(old, "F two\n"));
+    assert_null(strstr(old, "three"));
+    assert_non_null(strstr(new, "F three\n"));
+}
+
+static void
+neither_a_symlink_nor_a_fifo_is_written(void **state)
+{
+    (void)state;
+    assert_int_equal(symlink("/etc/passwd", in("d.log")), 0);
+    open_log("d.log");
+    assert_int_equal(container.stdio.log.open_errno, ELOOP);
+    assert_int_equal(mkfifo(in("e.log"), 0600), 0);
+    open_log("e.log");
+    assert_int_not_equal(container.stdio.log.open_errno, 0);
+    assert_int_equal(container.stdio.log.fd, -1);
+}
+
+static void
+whole_records_end_at_a_newline_or_a_full_piece(void **state)
+{
+    (void)state;
+    static char data[3 * LOG_PIECE_MAX];
+    memset(data, 'x', sizeof data);
+    assert_int_equal(log_whole_records(data, 0), 0);
+    assert_int_equal(log_whole_records(data, 100), 0);
+    assert_int_equal(log_whole_records(data, LOG_PIECE_MAX), 0); /* its newline may come */
+    assert_int_equal(log_whole_records(data, LOG_PIECE_MAX + 1), LOG_PIECE_MAX);
+    assert_int_equal(log_whole_records(data, 3 * LOG_PIECE_MAX), 2 * LOG_PIECE_MAX);
+    data[9] = '\n';
+    assert_int_equal(log_whole_records(data, 100), 10);
+    assert_int_equal(log_whole_records(data, LOG_PIECE_MAX + 11), LOG_PIECE_MAX + 10);
+}
+
+static void
+an_exit_record_is_read_as_written_and_torn_ones_are_none(void **state)
+{
+    (void)state;
+    struct exit_report report = {.status = 137, .oom_killed = true, .finished_ns = INT64_C(1767323045678901234)}, back = {0};
+    char text[EXIT_RECORD_MAX];
+    size_t length = exit_record_format(&report, text);
+    assert_string_equal(text, "version=1\nstatus=137\noom_killed=1\nfinished_ns=1767323045678901234\nend\n");
+    assert_true(exit_record_parse(text, &back));
+    assert_memory_equal(&back.finished_ns, &report.finished_ns, sizeof report.finished_ns);
+    assert_int_equal(back.status, 137);
+    assert_true(back.oom_killed);
+    for (size_t cut = 0; cut < length; cut++) {
+        char torn[EXIT_RECORD_MAX] = "";
+        memcpy(torn, text, cut);
+        assert_false(exit_record_parse(torn, &back));
+    }
+    assert_true(exit_record_parse("version=2\nstatus=0\nnews=1\noom_killed=0\nfinished_ns=5\nend\n", &back));
+    static const char *const wrong[] = {"version=1\nstatus=256\noom_killed=0\nfinished_ns=5\nend\n", "version=1\nstatus=x\noom_killed=0\nfinished_ns=5\nend\n",
+                                        "version=1\noom_killed=0\nfinished_ns=5\nend\n", "version=1\nstatus=1\noom_killed=0\nfinished_ns=99999999999999999999\nend\n"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_false(exit_record_parse(wrong[i], &back));
+}
+
+/* Messages as version 1 sends them. They stay here when the protocol grows: an older monitor still says them. */
+static void
+an_older_monitors_messages_are_understood(void **state)
+{
+    (void)state;
+    static const unsigned char exited[] = {
+        1, 0, 2, 0, 0, 0, 0, 0,                            /* version 1, EXITED, serial 0 */
+        4, 0, 0, 0, 3, 0, 0, 0, 'a', 'b', 0, 0,            /* ID "ab" */
+        11, 0, 0, 0, 8, 0, 0, 0, 137, 0, 0, 0, 0, 0, 0, 0, /* STATUS 137 */
+        12, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,   /* OOM */
+        13, 0, 0, 0, 8, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0,   /* FINISHED_NS 5 */
+        200, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0,              /* a tag nobody knows */
+    };
+    static struct message m;
+    struct error err = {0};
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    assert_int_equal(write(ends[0], exited, sizeof exited), sizeof exited);
+    assert_int_equal(message_receive(ends[1], &m, &err), 1);
+    assert_int_equal(m.type, PROTOCOL_EXITED);
+    assert_string_equal(message_string(&m, TAG_ID), "ab");
+    assert_int_equal(message_i64(&m, TAG_STATUS), 137);
+    assert_int_equal(message_u64(&m, TAG_OOM), 1);
+    assert_int_equal(message_i64(&m, TAG_FINISHED_NS), 5);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    /* Numbers of types, tags and states never change. */
+    assert_int_equal(PROTOCOL_POD, 16);
+    assert_int_equal(PROTOCOL_END, 26);
+    assert_int_equal(TAG_CONTAINER, 15);
+    assert_int_equal(STATE_EXITED, 3);
+    assert_int_equal(offsetof(struct protocol_container, oom_killed), 100);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(records_are_as_cri_wants_them),
+        cmocka_unit_test(many_short_lines_need_more_than_one_write),
+        cmocka_unit_test(reopening_continues_in_the_new_file),
+        cmocka_unit_test(neither_a_symlink_nor_a_fifo_is_written),
+        cmocka_unit_test(whole_records_end_at_a_newline_or_a_full_piece),
+        cmocka_unit_test(an_exit_record_is_read_as_written_and_torn_ones_are_none),
+        cmocka_unit_test(an_older_monitors_messages_are_understood),
+    };
+    return cmocka_run_group_tests(tests, directory_up, directory_down);
+}
