@@ -1,5 +1,6 @@
-/* A caller's patience: cancelled when the client hangs up, over at its deadline. One call owns it (cri/ for an rpc); everybody who waits on the call's
- * behalf waits with it. Any thread may call. Whatever is waited for goes on: who stops waiting only stops waiting, unless the function says otherwise. */
+/* A caller's patience: cancelled when the client hangs up, over at its deadline. One call owns it (cri/ for an rpc); everybody who waits on the
+ * call's behalf waits with it. Any thread may call. Whatever is waited for goes on: who stops waiting only stops waiting, unless the function says
+ * otherwise. */
 #pragma once
 
 #include <stdbool.h>

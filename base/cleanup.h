@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define cleanup(function) __attribute__((cleanup(function)))
+/* unused: clang calls a variable so that only its cleanup reads. */
+#define cleanup(function) __attribute__((cleanup(function), unused))
 
 static inline void
 cleanup_closep(const int *fd)
@@ -36,22 +37,22 @@ cleanup_closedirp(DIR **dir)
         (void)closedir(*dir);
 }
 
-#define cleanup_close cleanup(cleanup_closep)
-#define cleanup_free cleanup(cleanup_freep)
-#define cleanup_fclose cleanup(cleanup_fclosep)
+#define cleanup_close    cleanup(cleanup_closep)
+#define cleanup_free     cleanup(cleanup_freep)
+#define cleanup_fclose   cleanup(cleanup_fclosep)
 #define cleanup_closedir cleanup(cleanup_closedirp)
 
 /* CLEANUP_DEFINE(layer_closep, struct layer *, layer_close) makes layer_closep() for cleanup(layer_closep); NULL is skipped. */
-#define CLEANUP_DEFINE(name, type, function)                                                                                               \
-    static inline void name(type *value)                                                                                                   \
-    {                                                                                                                                      \
-        if (*value)                                                                                                                        \
-            function(*value);                                                                                                              \
+#define CLEANUP_DEFINE(name, type, function) \
+    static inline void name(type *value)     \
+    {                                        \
+        if (*value)                          \
+            function(*value);                \
     }
 
-#define steal(variable)                                                                                                                    \
-    __extension__({                                                                                                                        \
-        __typeof__(variable) stolen_ = (variable);                                                                                         \
-        (variable) = _Generic((variable), int : -1, default : 0);                                                                          \
-        stolen_;                                                                                                                           \
+#define steal(variable)                                           \
+    __extension__({                                               \
+        __typeof__(variable) stolen_ = (variable);                \
+        (variable) = _Generic((variable), int : -1, default : 0); \
+        stolen_;                                                  \
     })

@@ -23,8 +23,8 @@ clock_monotonic_ns(void)
     return now(CLOCK_MONOTONIC);
 }
 
-/* Days since 1970-01-01 as year, month, day of the Gregorian calendar: counted in years that begin in March, so that the leap day is the last, and in eras of 400 years
- * (146097 days), of which all are alike. gmtime_r would read /etc/localtime and allocate, which the monitor must not. */
+/* Days since 1970-01-01 as year, month, day of the Gregorian calendar: counted in years that begin in March, so that the leap day is the last, and in
+ * eras of 400 years (146097 days), of which all are alike. gmtime_r would read /etc/localtime and allocate, which the monitor must not. */
 static void
 civil_date(int64_t days, int64_t *year, unsigned *month, unsigned *day)
 {
@@ -45,6 +45,6 @@ clock_format_rfc3339(int64_t unix_ns, char *out)
     int64_t days = seconds / 86400 - (seconds % 86400 < 0);
     unsigned of_day = (unsigned)(seconds - days * 86400), month, day;
     civil_date(days, &year, &month, &day);
-    (void)snprintf(out, CLOCK_RFC3339_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%09uZ", (unsigned)year % 10000U, month % 100, day % 100, of_day / 3600 % 100,
-                   of_day / 60 % 60, of_day % 60, (unsigned)(unix_ns - seconds * NS_PER_SECOND) % 1000000000U);
+    (void)snprintf(out, CLOCK_RFC3339_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%09uZ", (unsigned)year % 10000U, month % 100, day % 100,
+                   of_day / 3600 % 100, of_day / 60 % 60, of_day % 60, (unsigned)(unix_ns - seconds * NS_PER_SECOND) % 1000000000U);
 }

@@ -1,4 +1,5 @@
-/* Time: nanoseconds as int64_t. Wall-clock times (clock_now_ns) are for people and for CRI's timestamps; durations and deadlines use clock_monotonic_ns. */
+/* Time: nanoseconds as int64_t. Wall-clock times (clock_now_ns) are for people and for CRI's timestamps; durations and deadlines use
+ * clock_monotonic_ns. */
 #pragma once
 
 #include <stdint.h>
@@ -6,7 +7,7 @@
 enum { CLOCK_RFC3339_SIZE = 31 }; /* "2026-01-02T03:04:05.678901234Z" and its NUL */
 
 #define NS_PER_SECOND INT64_C(1000000000)
-#define NS_PER_MS INT64_C(1000000)
+#define NS_PER_MS     INT64_C(1000000)
 
 int64_t clock_now_ns(void);
 int64_t clock_monotonic_ns(void);

@@ -133,7 +133,8 @@ names_table(const struct config_key keys[], size_t count, const char *table)
 }
 
 static int
-read_table(const struct config_key keys[], size_t count, const struct toml_node *table, const char *name, void *target, const char *file, struct error *err)
+read_table(const struct config_key keys[], size_t count, const struct toml_node *table, const char *name, void *target, const char *file,
+           struct error *err)
 {
     for (size_t i = 0; i < table->count; i++) {
         const struct toml_node *node = &table->children[i];

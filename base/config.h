@@ -1,5 +1,6 @@
 /* Configuration: a table says which keys exist, of which type, where they go; files are read against it. A key that no line of the table names, or a
- * value of the wrong type or out of range, is an error with file and line. The same table makes crispd --print-config and docs/configure.md's list. */
+ * value of the wrong type or out of range, is an error with file and line. The same table makes crispd --print-config and docs/configure.md's list.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -22,11 +23,11 @@ struct config_key {
     const char *table; /* "" for the top level, "network", "a.b" for [a.b] */
     const char *name;
     enum config_type type;
-    size_t offset;       /* in the target struct */
+    size_t offset;        /* in the target struct */
     const char *fallback; /* the default, as text; a list's separated by spaces; NULL: empty */
-    int64_t least, most; /* CONFIG_INTEGER */
-    const char *one_of;  /* CONFIG_STRING: allowed values separated by spaces, or NULL */
-    const char *help;    /* one sentence for people */
+    int64_t least, most;  /* CONFIG_INTEGER */
+    const char *one_of;   /* CONFIG_STRING: allowed values separated by spaces, or NULL */
+    const char *help;     /* one sentence for people */
 };
 
 /* Fill `target` with the defaults. */

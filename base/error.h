@@ -54,16 +54,16 @@ const char *error_kind_name(enum error_kind kind);
 
 /* The steps of a function that fails with -1 stand under one another: TRY evaluates to the int result or leaves with -1, TRY_PTR to the
  * pointer or leaves with -1 on NULL. In a function that returns a pointer: TRY_OR_NULL, TRY_PTR_OR_NULL. */
-#define TRY_LEAVING(expr, failed, result)                                                                                                  \
-    __extension__({                                                                                                                        \
-        __typeof__(expr) try_value_ = (expr);                                                                                              \
-        if (failed(try_value_))                                                                                                            \
-            return result;                                                                                                                 \
-        try_value_;                                                                                                                        \
+#define TRY_LEAVING(expr, failed, result)     \
+    __extension__({                           \
+        __typeof__(expr) try_value_ = (expr); \
+        if (failed(try_value_))               \
+            return result;                    \
+        try_value_;                           \
     })
-#define TRY_NEGATIVE_(v) ((v) < 0)
-#define TRY_NULL_(v) ((v) == NULL)
-#define TRY(expr) TRY_LEAVING(expr, TRY_NEGATIVE_, -1)
-#define TRY_PTR(expr) TRY_LEAVING(expr, TRY_NULL_, -1)
-#define TRY_OR_NULL(expr) TRY_LEAVING(expr, TRY_NEGATIVE_, NULL)
+#define TRY_NEGATIVE_(v)      ((v) < 0)
+#define TRY_NULL_(v)          ((v) == NULL)
+#define TRY(expr)             TRY_LEAVING(expr, TRY_NEGATIVE_, -1)
+#define TRY_PTR(expr)         TRY_LEAVING(expr, TRY_NULL_, -1)
+#define TRY_OR_NULL(expr)     TRY_LEAVING(expr, TRY_NEGATIVE_, NULL)
 #define TRY_PTR_OR_NULL(expr) TRY_LEAVING(expr, TRY_NULL_, NULL)

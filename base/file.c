@@ -180,7 +180,8 @@ file_replace(int dirfd, const char *path, const void *data, size_t length, mode_
 static int
 open_same_mount(int dirfd, const char *name)
 {
-    struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH};
+    struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+                           .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH};
     return (int)syscall(SYS_openat2, dirfd, name, &how, sizeof how);
 }
 

@@ -16,7 +16,8 @@ int file_open(int dirfd, const char *path, int flags, mode_t mode, struct error 
 /* openat2(2) with RESOLVE_IN_ROOT (path and symlinks are taken as if dirfd were /) and RESOLVE_NO_MAGICLINKS. */
 int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct error *err);
 
-/* Make a directory and its missing parents (mode for those made) beneath dirfd, following symlinks only inside it; returns an O_PATH fd of the last. */
+/* Make a directory and its missing parents (mode for those made) beneath dirfd, following symlinks only inside it; returns an O_PATH fd of the last.
+ */
 int file_mkdirs_beneath(int dirfd, const char *path, mode_t mode, struct error *err);
 
 /* Make a directory and its missing parents, as mkdir -p. ERR_EXISTS when something else is there. */
@@ -40,8 +41,8 @@ int file_replace(int dirfd, const char *path, const void *data, size_t length, m
  * delete) and follows no symlink. What is gone already is no error. However deep the tree, it takes a bounded number of fds. */
 int file_remove_tree(int dirfd, const char *path, struct error *err);
 
-/* Bytes on disk (blocks) and inodes of everything below, down to 128 levels (deeper trees are made to trouble who walks them); crosses no mount. A file that
- * vanishes meanwhile is skipped. */
+/* Bytes on disk (blocks) and inodes of everything below, down to 128 levels (deeper trees are made to trouble who walks them); crosses no mount. A
+ * file that vanishes meanwhile is skipped. */
 int file_usage(int dirfd, const char *path, uint64_t *bytes, uint64_t *inodes, struct error *err);
 
 /* A sealed memfd (no write, grow, shrink) with these bytes, named for /proc. */

@@ -15,6 +15,6 @@ int log_level_parse(const char *name, enum log_level *out, struct error *err);
  * its key), then NULL. Values are quoted where needed. */
 void log_line(enum log_level level, const char *message, ...) __attribute__((sentinel));
 #define log_debug(...) log_line(LOG_DEBUG_, __VA_ARGS__, NULL)
-#define log_info(...) log_line(LOG_INFO_, __VA_ARGS__, NULL)
-#define log_warn(...) log_line(LOG_WARN_, __VA_ARGS__, NULL)
+#define log_info(...)  log_line(LOG_INFO_, __VA_ARGS__, NULL)
+#define log_warn(...)  log_line(LOG_WARN_, __VA_ARGS__, NULL)
 #define log_error(...) log_line(LOG_ERROR_, __VA_ARGS__, NULL)

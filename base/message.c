@@ -4,7 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* On the wire: header, then fields, each {tag, length} and its bytes padded to 4. Strings carry their NUL. Host byte order: both ends are one machine. */
+/* On the wire: header, then fields, each {tag, length} and its bytes padded to 4. Strings carry their NUL. Host byte order: both ends are one
+ * machine. */
 struct wire_header {
     uint16_t version;
     uint16_t type;

@@ -19,8 +19,8 @@ char *str_dup(const char *s);
 char *str_ndup(const char *s, size_t length);
 char *str_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-bool str_eq(const char *a, const char *b);      /* NULL equals only NULL */
-bool str_empty(const char *s);                  /* NULL or "" */
+bool str_eq(const char *a, const char *b); /* NULL equals only NULL */
+bool str_empty(const char *s);             /* NULL or "" */
 bool str_starts(const char *s, const char *prefix);
 bool str_ends(const char *s, const char *suffix);
 /* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
@@ -39,14 +39,14 @@ struct strv {
     size_t count;
 };
 
-void strv_add(struct strv *list, const char *s);     /* copies */
-void strv_take(struct strv *list, char *s);          /* takes ownership */
+void strv_add(struct strv *list, const char *s); /* copies */
+void strv_take(struct strv *list, char *s);      /* takes ownership */
 void strv_addf(struct strv *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void strv_copy(struct strv *to, const struct strv *from); /* appends copies */
 bool strv_has(const struct strv *list, const char *s);
 /* Split at each `separator`; empty pieces are kept unless skip_empty. */
 void strv_split(struct strv *list, const char *s, char separator, bool skip_empty);
-void strv_free(struct strv *list);                   /* leaves it empty and usable */
+void strv_free(struct strv *list); /* leaves it empty and usable */
 #define cleanup_strv cleanup(strv_free)
 
 /* An ordered map of strings (labels, annotations). Setting an existing key replaces its value. */

@@ -1,5 +1,5 @@
-/* TOML (toml.io, v1.0), read by toml++ and handed over as a plain tree whose tables list their keys in the order of the source lines (hosts.toml's hosts
- * are tried in that order, as containerd documents). */
+/* TOML (toml.io, v1.0), read by toml++ and handed over as a plain tree whose tables list their keys in the order of the source lines (hosts.toml's
+ * hosts are tried in that order, as containerd documents). */
 #pragma once
 
 #include <stdbool.h>
@@ -12,11 +12,11 @@ enum toml_type { TOML_TABLE, TOML_ARRAY, TOML_STRING, TOML_INTEGER, TOML_BOOLEAN
 
 struct toml_node {
     enum toml_type type;
-    int line;              /* where it stands in the file, from 1 */
-    char *key;             /* NULL in arrays and at the root */
-    char *string;          /* TOML_STRING */
-    int64_t integer;       /* TOML_INTEGER; TOML_BOOLEAN as 0 or 1 */
-    double number;         /* TOML_FLOAT */
+    int line;                   /* where it stands in the file, from 1 */
+    char *key;                  /* NULL in arrays and at the root */
+    char *string;               /* TOML_STRING */
+    int64_t integer;            /* TOML_INTEGER; TOML_BOOLEAN as 0 or 1 */
+    double number;              /* TOML_FLOAT */
     struct toml_node *children; /* TOML_TABLE, TOML_ARRAY */
     size_t count;
 };

@@ -105,8 +105,8 @@ static int
 check(const struct configuration *c, struct error *err)
 {
     if (c->limits.nofile_soft > c->limits.nofile_hard)
-        return error_set(err, ERR_INVALID, "limits.nofile_soft (%lld) is more than limits.nofile_hard (%lld)",
-                         (long long)c->limits.nofile_soft, (long long)c->limits.nofile_hard);
+        return error_set(err, ERR_INVALID, "limits.nofile_soft (%lld) is more than limits.nofile_hard (%lld)", (long long)c->limits.nofile_soft,
+                         (long long)c->limits.nofile_hard);
     if (strlen(c->network.bridge) == 0 || strlen(c->network.bridge) > 15 || strpbrk(c->network.bridge, "/ \t\n:"))
         return error_set(err, ERR_INVALID, "network.bridge: \"%s\" is no name of an interface", c->network.bridge);
     if (strlen(c->socket) > 107)

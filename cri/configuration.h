@@ -40,7 +40,7 @@ struct configuration {
 extern const struct config_key configuration_keys[];
 extern const size_t configuration_key_count;
 
-/* Defaults, then `path` (NULL: CONFIGURATION_FILE, which may be absent) and its config.d; paths of the helper programs that are not given are found beside
- * crispd's own executable, else in libexec. The caller frees `out`, also after an error. */
+/* Defaults, then `path` (NULL: CONFIGURATION_FILE, which may be absent) and its config.d; paths of the helper programs that are not given are found
+ * beside crispd's own executable, else in libexec. The caller frees `out`, also after an error. */
 int configuration_load(struct configuration *out, const char *path, struct error *err);
 void configuration_free(struct configuration *configuration);

@@ -182,13 +182,16 @@ read_image(struct container_config *out, const Runtime__V1__ImageSpec *in, const
     return 0;
 }
 
-static void
-read_stop_signal(struct container_config *out, Runtime__V1__Signal wanted, const char *of_image)
+static int
+read_stop_signal(struct container_config *out, Runtime__V1__Signal wanted, const char *of_image, struct error *err)
 {
+    if (!protobuf_c_enum_descriptor_get_value(&runtime__v1__signal__descriptor, (int)wanted))
+        return error_set(err, ERR_INVALID, "stop_signal: unknown signal %d", (int)wanted);
     free(out->stop_signal);
     out->stop_signal = signal_name(wanted);
     if (!*out->stop_signal)
         set(&out->stop_signal, of_image);
+    return 0;
 }
 
 static int
@@ -210,7 +213,7 @@ read_config(struct container_config *out, const Runtime__V1__ContainerConfig *in
     out->tty = in->tty;
     TRY(read_mounts(out, in, err));
     TRY(read_devices(out, in, err));
-    read_stop_signal(out, in->stop_signal, of_image->stop_signal);
+    TRY(read_stop_signal(out, in->stop_signal, of_image->stop_signal, err));
     TRY(resources_read(&out->resources, in->linux ? in->linux->resources : NULL, err));
     return security_read_container(out, in->linux ? in->linux->security_context : NULL, pod, of_image->user, err);
 }

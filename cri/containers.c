@@ -31,28 +31,16 @@ check_create(const Runtime__V1__CreateContainerRequest *in, struct error *err)
     return 0;
 }
 
-static int
-find_image(struct call *call, const char *reference, const struct image **out, struct error *err)
+static struct container_config *
+read_request(struct call *call, Runtime__V1__CreateContainerRequest *in, struct error *err)
 {
-    const struct image *image = images_find(call->services->images, reference, err);
-    if (!image)
-        return error_prefix(err, "image %.200s", reference);
-    call_defer(call, release_image, (void *)(uintptr_t)image);
-    *out = image;
-    return 0;
-}
-
-static int
-create(struct call *call, Runtime__V1__CreateContainerRequest *in, char id[ID_SIZE], struct error *err)
-{
+    TRY_OR_NULL(check_create(in, err));
     struct pod_status *pod = call_alloc(call, sizeof *pod);
-    const struct image *image = NULL;
-    TRY(check_create(in, err));
-    TRY(pod_status(call->services->runtime, in->pod_sandbox_id, pod, err));
+    TRY_OR_NULL(pod_status(call->services->runtime, in->pod_sandbox_id, pod, err));
     call_defer(call, release_pod, pod);
-    TRY(find_image(call, in->config->image->image, &image, err));
-    struct container_config *container = TRY_PTR(container_request_read(in, pod->id, pod->config, image, err));
-    return container_create(call->services->runtime, container, id, call->cancel, err);
+    const struct image *image = TRY_PTR_OR_NULL(images_find(call->services->images, in->config->image->image, err));
+    call_defer(call, release_image, (void *)(uintptr_t)image);
+    return container_request_read(in, pod->id, pod->config, image, err);
 }
 
 int
@@ -63,9 +51,11 @@ containers_create(struct call *call, const void *request, void *response, struct
     Runtime__V1__CreateContainerResponse *out = response;
     const char *name = in->config && in->config->metadata ? in->config->metadata->name : "";
     call_about(call, arena_printf(&call->arena, "%s in pod %s", name, in->pod_sandbox_id));
-    char *id = call_alloc(call, ID_SIZE);
-    if (create(call, in, id, err) < 0)
+    struct container_config *container = read_request(call, in, err);
+    if (!container)
         return error_prefix(err, "container %s", call->object);
+    char *id = call_alloc(call, ID_SIZE);
+    TRY(container_create(call->services->runtime, container, id, call->cancel, err));
     out->container_id = id;
     return 0;
 }

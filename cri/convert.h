@@ -1,5 +1,5 @@
-/* Pieces that requests and answers have in common: maps, lists, limits, between protobuf-c's form and the runtime's. What is made for an answer lives in the
- * call's arena; its strings are those it was made from. */
+/* Pieces that requests and answers have in common: maps, lists, limits, between protobuf-c's form and the runtime's. What is made for an answer lives
+ * in the call's arena; its strings are those it was made from. */
 #pragma once
 
 #include <protobuf-c/protobuf-c.h>

@@ -9,7 +9,6 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -19,6 +18,7 @@
 #include "cri/call.h"
 #include "cri/listener.h"
 #include "cri/server.h"
+#include "cri/service_manager.h"
 #include "imageservice/imageservice.h"
 #include "runtime/runtime.h"
 
@@ -176,10 +176,10 @@ serve_services(const struct configuration *c, const struct services *services, i
         listener_close(&listener);
         return -1;
     }
-    (void)sd_notify(0, "READY=1");
+    service_notify("READY=1");
     log_info("crispd serves", "version", CRISP_VERSION, "socket", c->socket);
     const char *ended_by = serve(&listener, server, signals);
-    (void)sd_notify(0, "STOPPING=1");
+    service_notify("STOPPING=1");
     log_info("crispd stops; pods go on", "signal", ended_by);
     leave_in_time();
     listener_close(&listener);

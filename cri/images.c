@@ -9,15 +9,16 @@
 #include "imageservice/imageservice.h"
 #include "runtime/runtime.h"
 
-static int
-reference_of(const Runtime__V1__ImageSpec *spec, const char **out, struct error *err)
+static const char *
+reference_of(const Runtime__V1__ImageSpec *spec, struct error *err)
 {
     if (!spec || !*spec->image)
-        return error_set(err, ERR_INVALID, "image: its name is missing");
-    if (*spec->runtime_handler)
-        return error_set(err, ERR_INVALID, "image: runtime_handler: there is none named \"%.100s\"", spec->runtime_handler);
-    *out = spec->image;
-    return 0;
+        (void)error_set(err, ERR_INVALID, "image: its name is missing");
+    else if (*spec->runtime_handler)
+        (void)error_set(err, ERR_INVALID, "image: runtime_handler: there is none named \"%.100s\"", spec->runtime_handler);
+    else
+        return spec->image;
+    return NULL;
 }
 
 /* "1000:1000" → uid 1000; "www-data:www-data" → username; nothing → neither. */
@@ -47,8 +48,7 @@ image_write(struct call *call, const struct image *image)
     user_write(call, image->config.user, out);
     out->spec = answer_new(call, &runtime__v1__image_spec__descriptor);
     out->spec->image = image->id;
-    out->spec->n_annotations =
-        map_write(call, &image->annotations, &runtime__v1__image_spec__annotations_entry__descriptor, &out->spec->annotations);
+    out->spec->n_annotations = map_write(call, &image->annotations, &runtime__v1__image_spec__annotations_entry__descriptor, &out->spec->annotations);
     out->pinned = image->pinned;
     return out;
 }
@@ -93,8 +93,7 @@ images_rpc_status(struct call *call, const void *request, void *response, struct
 {
     const Runtime__V1__ImageStatusRequest *in = request;
     Runtime__V1__ImageStatusResponse *out = response;
-    const char *reference;
-    TRY(reference_of(in->image, &reference, err));
+    const char *reference = TRY_PTR(reference_of(in->image, err));
     call_about(call, reference);
     const struct image *image = images_find(call->services->images, reference, err);
     if (!image)
@@ -123,9 +122,8 @@ images_rpc_pull(struct call *call, const void *request, void *response, struct e
 {
     const Runtime__V1__PullImageRequest *in = request;
     Runtime__V1__PullImageResponse *out = response;
-    const char *reference;
     call->arena.secret = in->auth != NULL;
-    TRY(reference_of(in->image, &reference, err));
+    const char *reference = TRY_PTR(reference_of(in->image, err));
     call_about(call, reference);
     struct image_auth auth = {0};
     if (in->auth)
@@ -150,9 +148,8 @@ int
 images_rpc_remove(struct call *call, const void *request, void *response, struct error *err)
 {
     const Runtime__V1__RemoveImageRequest *in = request;
-    const char *reference;
     (void)response;
-    TRY(reference_of(in->image, &reference, err));
+    const char *reference = TRY_PTR(reference_of(in->image, err));
     call_about(call, reference);
     const struct image *image = images_find(call->services->images, reference, err);
     if (!image)

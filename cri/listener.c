@@ -8,13 +8,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "cri/service_manager.h"
 
 enum { BACKLOG = 128, GROUPS_MAX = 256 };
 
@@ -98,24 +98,12 @@ make_socket(const char *path, struct error *err)
     return steal(fd);
 }
 
-static int
-passed_socket(struct error *err)
-{
-    int count = sd_listen_fds(1);
-    if (count <= 0)
-        return -1;
-    int fd = SD_LISTEN_FDS_START;
-    if (count > 1 || sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0)
-        return error_set(err, ERR_INVALID, "systemd must pass one listening unix stream socket, it passed %d sockets", count);
-    return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? error_errno(err, errno, "make the passed socket non-blocking") : fd;
-}
-
 int
 listener_open(struct listener *listener, const char *path, struct error *err)
 {
     *listener = (struct listener){.fd = -1};
     struct error failure = {0};
-    listener->fd = passed_socket(&failure);
+    listener->fd = service_passed_socket(&failure);
     if (listener->fd < 0 && failure.kind != ERR_NONE) {
         *err = failure;
         return -1;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "cri/bandwidth.h"
 #include "cri/check.h"
 #include "cri/convert.h"
 #include "cri/security.h"
@@ -127,7 +128,8 @@ read_config(struct pod_config *pod, const Runtime__V1__PodSandboxConfig *in, str
     TRY(read_linux(pod, in->linux, err));
     TRY(read_ports(pod, in, err));
     TRY(map_read(&pod->labels, in->labels, in->n_labels, "labels", err));
-    return map_read(&pod->annotations, in->annotations, in->n_annotations, "annotations", err);
+    TRY(map_read(&pod->annotations, in->annotations, in->n_annotations, "annotations", err));
+    return bandwidth_read(pod, err);
 }
 
 struct pod_config *

@@ -20,8 +20,7 @@ pods_run(struct call *call, const void *request, void *response, struct error *e
     if (!pod)
         return error_prefix(err, "pod %s", name);
     char *id = call_alloc(call, ID_SIZE);
-    if (pod_run(call->services->runtime, pod, id, call->cancel, err) < 0)
-        return error_prefix(err, "pod %s", name);
+    TRY(pod_run(call->services->runtime, pod, id, call->cancel, err));
     out->pod_sandbox_id = id;
     return 0;
 }

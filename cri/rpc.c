@@ -8,7 +8,7 @@
 #include "cri/wire.h"
 
 #define RUNTIME &runtime__v1__runtime_service__descriptor
-#define IMAGE &runtime__v1__image_service__descriptor
+#define IMAGE   &runtime__v1__image_service__descriptor
 
 const struct rpc rpcs[] = {
     {RUNTIME, "Version", RPC_QUICK, status_version},

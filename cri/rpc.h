@@ -29,6 +29,6 @@ extern const size_t rpc_count;
 /* "/runtime.v1.RuntimeService/Version"; caller frees. */
 char *rpc_path(const struct rpc *rpc);
 
-/* Check and unpack the request, have it handled: 0 with *response in the call's arena, or an error worded for the client. ERR_INVALID for bytes that are no
- * such request, ERR_UNSUPPORTED for an rpc that is not built. */
+/* Check and unpack the request, have it handled: 0 with *response in the call's arena, or an error worded for the client. ERR_INVALID for bytes that
+ * are no such request, ERR_UNSUPPORTED for an rpc that is not built. */
 int rpc_serve(const struct rpc *rpc, struct call *call, const void *bytes, size_t length, ProtobufCMessage **response, struct error *err);

@@ -10,7 +10,7 @@
 
 typedef Runtime__V1__SecurityProfile profile_message;
 
-#define UNCONFINED RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined
+#define UNCONFINED      RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined
 #define RUNTIME_DEFAULT RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault
 
 enum { MOST_ID = INT_MAX };
@@ -145,7 +145,8 @@ read_capabilities(struct container_config *container, const Runtime__V1__Capabil
         return 0;
     TRY(list_read(&container->add_capabilities, in->add_capabilities, in->n_add_capabilities, "add_capabilities", err));
     TRY(list_read(&container->drop_capabilities, in->drop_capabilities, in->n_drop_capabilities, "drop_capabilities", err));
-    return list_read(&container->add_ambient_capabilities, in->add_ambient_capabilities, in->n_add_ambient_capabilities, "add_ambient_capabilities", err);
+    return list_read(&container->add_ambient_capabilities, in->add_ambient_capabilities, in->n_add_ambient_capabilities, "add_ambient_capabilities",
+                     err);
 }
 
 /* CRI marks the old forms of the profiles deprecated; clients still send them. */

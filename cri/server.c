@@ -42,7 +42,8 @@ struct server {
     bool stopping, stopped;
 };
 
-/* A call: armed ──▶ arrived ──▶ handled ──▶ replied. It is freed when both batches ended: the reply's, and the one that watches for the call's end. */
+/* A call: armed ──▶ arrived ──▶ handled ──▶ replied. It is freed when both batches ended: the reply's, and the one that watches for the call's end.
+ */
 struct server_call {
     struct job job;
     struct tag arrived, closed, replied;
@@ -61,7 +62,7 @@ struct server_call {
     struct server_call *next, **link;
 };
 
-#define OWNER(tag, member) ((struct server_call *)(void *)((char *)(tag) - offsetof(struct server_call, member)))
+#define OWNER(tag, member) ((struct server_call *)(void *)((char *)(tag)-offsetof(struct server_call, member)))
 
 int
 server_status_of(enum error_kind kind)

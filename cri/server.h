@@ -3,8 +3,8 @@
  *   server_start ──▶ serving ──server_stop──▶ gone
  *
  * A few threads poll; they answer quick rpcs themselves and hand blocking ones to threads of their own (cri/workers.h), so that no blocked call ever
- * delays another. A call's patience (base/cancel.h) ends when its client leaves, when the connection breaks, shortly before its deadline (so that the answer
- * with the stage it was in still arrives), and when the server stops. */
+ * delays another. A call's patience (base/cancel.h) ends when its client leaves, when the connection breaks, shortly before its deadline (so that the
+ * answer with the stage it was in still arrives), and when the server stops. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,8 +20,9 @@ struct server;
 struct server *server_start(const struct services *services, size_t most_calls, struct error *err);
 /* A connected socket, non-blocking; the server's from now on. */
 void server_add_connection(struct server *server, int fd);
-/* Take no more calls; those under way have until give_up_ns to end by themselves, then lose their patience, and are answered UNAVAILABLE when they end.
- * True when all had ended and everything is freed before end_ns (both monotonic); else false: threads still run, and only the process' end ends them. */
+/* Take no more calls; those under way have until give_up_ns to end by themselves, then lose their patience, and are answered UNAVAILABLE when they
+ * end. True when all had ended and everything is freed before end_ns (both monotonic); else false: threads still run, and only the process' end ends
+ * them. */
 bool server_stop(struct server *server, int64_t give_up_ns, int64_t end_ns);
 
 /* The code of grpc/status.h for an error of ours. */

@@ -82,8 +82,7 @@ check(const ProtobufCMessageDescriptor *type, struct cursor c, int depth, struct
         struct cursor value;
         if (!take_varint(&c, &key) || !take_value(&c, (enum wire_type)(key & 7), &value))
             return error_set(err, ERR_INVALID, "malformed message of type %s", type->short_name);
-        const ProtobufCFieldDescriptor *field =
-            key >> 3 <= UINT32_MAX ? protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3)) : NULL;
+        const ProtobufCFieldDescriptor *field = key >> 3 <= UINT32_MAX ? protobuf_c_message_descriptor_get_field(type, (unsigned)(key >> 3)) : NULL;
         if (field && (key & 7) == WIRE_BYTES && check_field(field, value, depth, err) < 0)
             return -1;
     }

@@ -1,5 +1,5 @@
-/* Threads for what blocks: one a job, made when none is idle, gone after a while without work. Their number has a bound, so that a client that asks for
- * everything at once gets a refusal and not the machine's memory. Any thread may call. */
+/* Threads for what blocks: one a job, made when none is idle, gone after a while without work. Their number has a bound, so that a client that asks
+ * for everything at once gets a refusal and not the machine's memory. Any thread may call. */
 #pragma once
 
 #include <stdbool.h>
@@ -17,6 +17,6 @@ struct job {
 struct workers *workers_new(size_t most);
 /* False when `most` jobs run or wait already, or no thread can be made: the job was not taken. */
 bool workers_run(struct workers *workers, struct job *job);
-/* Wait until nothing runs and the threads are gone, but not beyond deadline_ns (monotonic). True, and everything is freed, if they are; else false: what
- * still runs goes on, and `workers` stays. */
+/* Wait until nothing runs and the threads are gone, but not beyond deadline_ns (monotonic). True, and everything is freed, if they are; else false:
+ * what still runs goes on, and `workers` stays. */
 bool workers_stop(struct workers *workers, int64_t deadline_ns);
