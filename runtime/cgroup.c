@@ -166,6 +166,13 @@ release_in(const struct cgroup_hierarchy *h, const char *path)
 }
 
 void
+cgroup_remove_own_parent(const struct cgroups *cgroups, const char *path)
+{
+    for (size_t i = 0; i < cgroups->count; i++)
+        (void)unlinkat(cgroups->list[i].root, below_root(path), AT_REMOVEDIR);
+}
+
+void
 cgroup_release_parent(const struct cgroups *cgroups, const char *path)
 {
     for (size_t i = 0; i < cgroups->count; i++)

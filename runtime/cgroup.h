@@ -42,6 +42,8 @@ char *cgroup_path(const char *path, const char *fallback, struct error *err);
 int cgroup_claim_parent(const struct cgroups *cgroups, const char *path, struct error *err);
 /* Give `path` and its ancestors back: those that crisp made and that are empty are removed. */
 void cgroup_release_parent(const struct cgroups *cgroups, const char *path);
+/* Remove `path` itself where it is empty, marked or not: for the parent that the configuration names, of which a crispd that was killed between making and marking left some. */
+void cgroup_remove_own_parent(const struct cgroups *cgroups, const char *path);
 /* Whether nothing that crisp made is at `path` any more. */
 bool cgroup_parent_is_released(const struct cgroups *cgroups, const char *path);
 

@@ -43,6 +43,10 @@ static const struct field pod_config_list[] = {
     F_UP_TO(pod_config, network, NAMESPACE_TARGET),
     F_UP_TO(pod_config, pid, NAMESPACE_TARGET),
     F_UP_TO(pod_config, ipc, NAMESPACE_TARGET),
+    F(pod_config, mac, STRING),
+    F(pod_config, ip, STRING),
+    F(pod_config, ingress_bits, I64),
+    F(pod_config, egress_bits, I64),
     F(pod_config, privileged, BOOL),
 };
 const struct fields pod_config_fields = FIELDS(struct pod_config, pod_config_list);

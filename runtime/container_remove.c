@@ -67,8 +67,7 @@ take_away(struct runtime *rt, struct container *c, const struct cancel *cancel, 
     delete_in_monitor(rt, c);
     if (!forget(rt, c))
         return 0;
-    container_cgroup_remove(rt, c->cgroup);
-    record_container_discard(rt, c->id);
+    container_give_back(rt, c->cgroup);
     if (rt->options.release_layers)
         rt->options.release_layers(rt->options.arg, c->id);
     return 0;

@@ -50,6 +50,23 @@ make_devices(struct making *m, struct error *err)
 
 /* ---- record ---- */
 
+static bool
+give_back(void *arg, const char *cgroup)
+{
+    struct runtime *rt = arg;
+    if (cgroup_remove(&rt->cgroups, cgroup) != 0)
+        return false;
+    record_container_discard(rt, strrchr(cgroup, '/') + 1);
+    return true;
+}
+
+void
+container_give_back(struct runtime *rt, const char *cgroup)
+{
+    if (!give_back(rt, cgroup))
+        janitor_add(rt->janitor, give_back, cgroup, NS_PER_MS);
+}
+
 static int
 make_record(struct making *m, struct error *err)
 {
@@ -59,30 +76,10 @@ make_record(struct making *m, struct error *err)
 static void
 undo_record(struct making *m)
 {
-    record_container_discard(m->rt, m->container->id);
+    container_give_back(m->rt, m->container->cgroup);
 }
 
 /* ---- cgroup ---- */
-
-static bool
-remove_cgroup(void *arg, const char *path)
-{
-    struct runtime *rt = arg;
-    return cgroup_remove(&rt->cgroups, path) == 0;
-}
-
-void
-container_cgroup_remove(struct runtime *rt, const char *cgroup)
-{
-    if (!remove_cgroup(rt, cgroup))
-        janitor_add(rt->janitor, remove_cgroup, cgroup, NS_PER_MS);
-}
-
-static void
-undo_cgroup(struct making *m)
-{
-    container_cgroup_remove(m->rt, m->container->cgroup);
-}
 
 static int
 limit_cgroup(struct making *m, struct error *err)
@@ -99,11 +96,10 @@ static int
 make_cgroup(struct making *m, struct error *err)
 {
     TRY(cgroup_make(&m->rt->cgroups, m->container->cgroup, err));
-    if (limit_cgroup(m, err) == 0)
-        return 0;
-    undo_cgroup(m);
-    return -1;
+    return limit_cgroup(m, err);
 }
+
+/* It goes with the record. */
 
 /* ---- log ---- */
 
@@ -254,14 +250,14 @@ undo_state(struct making *m)
 
 static const struct step {
     const char *stage;
-    int (*make)(struct making *m, struct error *err); /* leaves nothing where it fails */
+    int (*make)(struct making *m, struct error *err); /* leaves nothing that the undo of an earlier step does not take */
     void (*undo)(struct making *m);
 } steps[] = {
     {"layers", make_layers, undo_layers},
     {"user", make_user, NULL},
     {"devices", make_devices, NULL},
     {"record", make_record, undo_record},
-    {"cgroup", make_cgroup, undo_cgroup},
+    {"cgroup", make_cgroup, NULL},
     {"log directory", make_log_directory, NULL},
     {"launch", make_init, undo_init},
     {"state", make_state, undo_state},

@@ -1,4 +1,5 @@
-/* containers/ID/exit: how a container's init ended, written by its monitor before anybody is told, read by crispd when neither event nor monitor is left.
+/* containers/ID/exit: how a container's init ended, written by its monitor before anybody is told, read by crispd when neither event nor monitor is
+ * left.
  *
  * Text, one `key=value` a line, the last line is `end`, so that a torn file reads as none:
  *
@@ -30,6 +31,6 @@ size_t exit_record_format(const struct exit_report *report, char *out);
 bool exit_record_parse(const char *text, struct exit_report *out);
 /* Reads containers_dir/ID/exit: false where there is none, or a torn one. Allocates nothing. */
 bool exit_record_read(int containers_dir, const char *container_id, struct exit_report *out);
-/* fsync it and its directory; what is not there needs none. The monitor does so half a second after an exit, unless the container was deleted or the pod ended before: for
- * containers that exited within the last second before link_end it is the caller's, off the hot path. */
+/* fsync it and its directory; what is not there needs none. The monitor does so half a second after an exit, unless the container was deleted or the
+ * pod ended before: for containers that exited within the last second before link_end it is the caller's, off the hot path. */
 void exit_record_sync(int containers_dir, const char *container_id);

@@ -1,7 +1,7 @@
 /* Inside link.h: the hub's thread and what link.c and hub.c share.
  *
- * Locks, in order: hub.lock (the list of links), link.lock (its state and waiting calls). Neither is held over a callback or anything that blocks. A link lives as
- * long as somebody refers to it: its owner, the list, the hub's thread while it handles it, a call under way. */
+ * Locks, in order: hub.lock (the list of links), link.lock (its state and waiting calls). Neither is held over a callback or anything that blocks. A
+ * link lives as long as somebody refers to it: its owner, the list, the hub's thread while it handles it, a call under way. */
 #pragma once
 
 #include <pthread.h>
@@ -14,8 +14,8 @@
 struct call {
     struct call *next;
     uint32_t serial;
-    int wake;         /* eventfd: answered or lost */
-    bool answered;    /* `answer` is filled; false once woken: the monitor is lost */
+    int wake;      /* eventfd: answered or lost */
+    bool answered; /* `answer` is filled; false once woken: the monitor is lost */
     struct message *answer;
 };
 

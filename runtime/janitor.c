@@ -23,8 +23,10 @@ struct janitor {
     pthread_cond_t changed;
     struct job *jobs;
     bool closing;
+    int64_t close_ns; /* when jobs that still fail are given up */
 };
 
+static const int64_t close_patience_ns = NS_PER_SECOND;
 static const int64_t first_pause_ns = 2 * NS_PER_MS, longest_pause_ns = 500 * NS_PER_MS, patience_ns = 60 * NS_PER_SECOND;
 
 static void
@@ -65,14 +67,13 @@ try_job(struct janitor *janitor, struct job *job)
     pthread_mutex_unlock(&janitor->lock);
     bool done = job->work(janitor->arg, job->what);
     int64_t now = clock_monotonic_ns();
-    if (!done && now >= job->give_up_ns) {
-        log_warn("given up cleaning", "what", job->what);
-        done = true;
-    }
     job->next_ns = now + job->pause_ns;
     job->pause_ns = job->pause_ns * 2 < longest_pause_ns ? job->pause_ns * 2 : longest_pause_ns;
     pthread_mutex_lock(&janitor->lock);
-    if (done || janitor->closing)
+    bool give_up = now >= (janitor->closing ? janitor->close_ns : job->give_up_ns);
+    if (!done && give_up)
+        log_warn("given up cleaning", "what", job->what);
+    if (done || give_up)
         job_free(job);
     else
         DL_APPEND(janitor->jobs, job);
@@ -85,7 +86,7 @@ janitor_loop(void *arg)
     pthread_mutex_lock(&janitor->lock);
     while (!janitor->closing || janitor->jobs) {
         struct job *first = first_due(janitor);
-        if (first && (janitor->closing || first->next_ns <= clock_monotonic_ns()))
+        if (first && first->next_ns <= clock_monotonic_ns())
             try_job(janitor, first);
         else
             wait_until(janitor, first);
@@ -120,7 +121,13 @@ janitor_close(struct janitor *janitor)
     if (!janitor)
         return;
     pthread_mutex_lock(&janitor->lock);
+    struct job *job;
     janitor->closing = true;
+    janitor->close_ns = clock_monotonic_ns() + close_patience_ns;
+    DL_FOREACH (janitor->jobs, job) {
+        job->next_ns = 0;
+        job->pause_ns = first_pause_ns;
+    }
     pthread_cond_signal(&janitor->changed);
     pthread_mutex_unlock(&janitor->lock);
     pthread_join(janitor->thread, NULL);

@@ -14,7 +14,7 @@ typedef bool janitor_work(void *arg, const char *what);
 
 /* `arg` goes to every job. */
 int janitor_open(void *arg, struct janitor **out, struct error *err);
-/* Tries each job that is left once more, then ends the thread. */
+/* Does the jobs that are left, for at most a second, then ends the thread. */
 void janitor_close(struct janitor *janitor);
 /* Do `work` on `what` (copied) after delay_ns, and again with growing pauses until it succeeds, for at most a minute, after which it is logged and given up.
  * The same job that is waiting already is not added twice. Any thread. */

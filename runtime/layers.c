@@ -62,12 +62,20 @@ struct view {
     const struct strv *layers;
 };
 
+/* A layer that is gone is not the same as a file that no layer has: no errno. */
+static int
+open_layer(const struct view *view, size_t i, struct error *err)
+{
+    int fd = openat(view->layers_dir, view->layers->items[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd >= 0 ? fd : error_set(err, ERR_NOT_FOUND, "layer %s: %s", view->layers->items[i], strerrordesc_np(errno));
+}
+
 /* The topmost layer's entry at `path` (relative, no symlinks in its parents): an fd, or -1 with errnum ENOENT. */
 static int
 view_open(const struct view *view, const char *path, struct stat *st, struct error *err)
 {
     for (size_t i = view->layers->count; i-- > 0;) {
-        cleanup_close int layer = TRY(file_open(view->layers_dir, view->layers->items[i], O_RDONLY | O_DIRECTORY, 0, err));
+        cleanup_close int layer = TRY(open_layer(view, i, err));
         cleanup_close int entry = open_entry(layer, path);
         if (entry >= 0 && fstat(entry, st) == 0)
             return is_whiteout(st) ? error_errno(err, ENOENT, "%s", path) : steal(entry);

@@ -56,7 +56,9 @@ exchange_end(struct exchange *x)
     link_unref(x->link);
 }
 
-#define EXCHANGE(name) cleanup(exchange_end) struct exchange name; name.call.wake = -1
+#define EXCHANGE(name)                          \
+    cleanup(exchange_end) struct exchange name; \
+    name.call.wake = -1
 
 static int
 lost(struct error *err)
@@ -103,7 +105,8 @@ static const struct {
     int errnum;
     enum error_kind kind;
 } refusals[] = {
-    {EBUSY, ERR_PRECONDITION}, {ENOENT, ERR_NOT_FOUND}, {EEXIST, ERR_EXISTS}, {EINVAL, ERR_INVALID}, {EAGAIN, ERR_EXHAUSTED}, {ENOSYS, ERR_UNSUPPORTED},
+    {EBUSY, ERR_PRECONDITION}, {ENOENT, ERR_NOT_FOUND}, {EEXIST, ERR_EXISTS},
+    {EINVAL, ERR_INVALID},     {EAGAIN, ERR_EXHAUSTED}, {ENOSYS, ERR_UNSUPPORTED},
 };
 
 static int
@@ -273,7 +276,9 @@ container_of_entry(const void *bytes, size_t length)
     struct protocol_container entry = {.state = 0};
     memcpy(&entry, bytes, length < sizeof entry ? length : sizeof entry);
     struct link_container container = {
-        .state = entry.state == STATE_CREATED ? LINK_CREATED : entry.state == STATE_RUNNING ? LINK_RUNNING : LINK_EXITED,
+        .state = entry.state == STATE_CREATED   ? LINK_CREATED
+                 : entry.state == STATE_RUNNING ? LINK_RUNNING
+                                                : LINK_EXITED,
         .pid = entry.pid,
         .started_ns = entry.started_ns,
         .exit = {.status = entry.status, .oom_killed = entry.oom_killed != 0, .finished_ns = entry.finished_ns},
@@ -302,8 +307,8 @@ list_containers(struct link *link, const struct cancel *cancel, struct link_cont
 }
 
 int
-link_adopt(struct hub *hub, const char *pod_id, int state_dir, const struct process_identity *identity, const struct cancel *cancel, struct link **out,
-           struct link_container **containers, size_t *count, struct error *err)
+link_adopt(struct hub *hub, const char *pod_id, int state_dir, const struct process_identity *identity, const struct cancel *cancel,
+           struct link **out, struct link_container **containers, size_t *count, struct error *err)
 {
     cleanup_close int pidfd = (int)syscall(SYS_pidfd_open, identity->pid, 0);
     if (pidfd < 0)

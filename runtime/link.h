@@ -1,11 +1,12 @@
 /* The link to monitors: crispd's side of the conversation with every crisp-monitor (runtime/monitor/), one per pod.
  *
  *   none ──link_spawn / link_adopt──▶ up ──link_end──▶ none
- *                                     └──the monitor dies──▶ lost (links_options.lost is called once)
+ *                                     └──the monitor dies──▶ lost (hub_options.lost is called once)
  *
- * One thread of crispd (the hub's) watches all sockets and pidfds, hands answers to the callers that wait for them, and calls the callbacks below; the callbacks
- * must not block. The functions block until the monitor answered, the patience is over (`cancel`), or the monitor is lost (ERR_UNAVAILABLE). A monitor
- * that does not answer within the hub's answer_timeout_ns (5 s by default; for START and CREATE: as long as the caller waits) is an error that says so; killing its containers by cgroup is the caller's.
+ * One thread of crispd (the hub's) watches all sockets and pidfds, hands answers to the callers that wait for them, and calls the callbacks below;
+ * the callbacks must not block. The functions block until the monitor answered, the patience is over (`cancel`), or the monitor is lost
+ * (ERR_UNAVAILABLE). A monitor that does not answer within the hub's answer_timeout_ns (5 s by default; for START and CREATE: as long as the caller
+ * waits) is an error that says so; killing its containers by cgroup is the caller's.
  *
  * The protocol is runtime/protocol.h; it is versioned, since a new crispd talks to monitors that an older one started. Any thread may call. */
 #pragma once
@@ -48,15 +49,17 @@ bool process_is(const struct process_identity *identity); /* still that very pro
 
 struct link_spawn {
     const char *pod_id;
-    int state_dir;     /* fd of the directory in which the monitor listens at "POD_ID.sock", for the next crispd */
+    int state_dir;      /* fd of the directory in which the monitor listens at "POD_ID.sock", for the next crispd */
     int containers_dir; /* fd of root/containers: exit records go to ID/exit */
-    int cgroup;        /* fd of the (unified) cgroup it starts in; -1: none */
-    int pod_spec;      /* memfd: the pod's spec, carried out by the monitor itself; borrowed */
-    bool shared_pid;   /* the pod shares a pid namespace: the monitor clones an init for it, which reaps */
+    int cgroup;         /* fd of the (unified) cgroup it starts in; -1: none */
+    int pod_spec;       /* memfd: the pod's spec, carried out by the monitor itself; borrowed */
+    bool shared_pid;    /* the pod shares a pid namespace: the monitor clones an init for it, which reaps */
 };
 
-/* Start a monitor and have it carry out the pod's spec. On failure no process is left, `failed_op` is the operation's number (for spec_explain) or -1. */
-int link_spawn(struct hub *hub, const struct link_spawn *spawn, struct link **out, struct process_identity *identity, int *failed_op, struct error *err);
+/* Start a monitor and have it carry out the pod's spec. On failure no process is left, `failed_op` is the operation's number (for spec_explain) or
+ * -1. */
+int link_spawn(struct hub *hub, const struct link_spawn *spawn, struct link **out, struct process_identity *identity, int *failed_op,
+               struct error *err);
 
 /* What a monitor says of its containers when a new crispd comes. */
 struct link_container {
@@ -67,18 +70,20 @@ struct link_container {
     struct exit_report exit;
 };
 
-/* Meet a monitor that an earlier crispd started: connect to POD_ID.sock, compare its identity, ask for its containers (array for free()). Bounded by `cancel`. */
-int link_adopt(struct hub *hub, const char *pod_id, int state_dir, const struct process_identity *identity, const struct cancel *cancel, struct link **out,
-               struct link_container **containers, size_t *count, struct error *err);
+/* Meet a monitor that an earlier crispd started: connect to POD_ID.sock, compare its identity, ask for its containers (array for free()). Bounded by
+ * `cancel`. */
+int link_adopt(struct hub *hub, const char *pod_id, int state_dir, const struct process_identity *identity, const struct cancel *cancel,
+               struct link **out, struct link_container **containers, size_t *count, struct error *err);
 
 struct link_create {
     const char *container_id;
-    int spec;           /* memfd, borrowed */
-    int cgroup;         /* fd of the container's cgroup in the unified hierarchy: cloned into it, killed by it; -1: none */
-    int target_pid_ns;  /* fd of a pid namespace to be in; -1: a new one, or the pod's where shared_pid; see host_pid */
+    int spec;          /* memfd, borrowed */
+    int cgroup;        /* fd of the container's cgroup in the unified hierarchy: cloned into it, killed by it; -1: none */
+    int target_pid_ns; /* fd of a pid namespace to be in; -1: a new one, or the pod's where shared_pid; see host_pid */
     bool host_pid, new_pid_ns;
-    const char *oom_file; /* memory.events (v2) or memory.oom_control (v1), absolute; its line "oom_kill N" is read before the clone and after the exit */
-    const char *log_path; /* absolute; "": no log. The monitor opens it 0640 and writes the CRI format */
+    const char
+        *oom_file; /* memory.events (v2) or memory.oom_control (v1), absolute; its line "oom_kill N" is read before the clone and after the exit */
+    const char *log_path;         /* absolute; "": no log. The monitor opens it 0640 and writes the CRI format */
     int64_t log_bytes_per_second; /* a container that writes more is slowed down, nothing is dropped; 0: no limit */
     bool tty, stdin_open, stdin_once;
 };
@@ -98,15 +103,16 @@ int link_reopen_log(struct link *link, const char *container_id, struct error *e
 
 struct link_exec {
     const char *container_id;
-    int spec;                 /* memfd, borrowed; begins with SPEC_SETNS of the container's mount and cgroup namespaces */
-    int cgroup;               /* of its own, for killing; cloned into it; -1: none */
-    int stdio[3];             /* borrowed; -1: /dev/null */
+    int spec;     /* memfd, borrowed; begins with SPEC_SETNS of the container's mount and cgroup namespaces */
+    int cgroup;   /* of its own, for killing; cloned into it; -1: none */
+    int stdio[3]; /* borrowed; -1: /dev/null */
 };
-/* Run a process in a container and wait for its end: 0 with *status as exit_report.status. When `cancel` ends first, the exec's whole tree is killed and -1
- * with ERR_DEADLINE or ERR_CANCELLED is returned once it is gone. failed_op as above where it could not be launched. */
+/* Run a process in a container and wait for its end: 0 with *status as exit_report.status. When `cancel` ends first, the exec's whole tree is killed
+ * and -1 with ERR_DEADLINE or ERR_CANCELLED is returned once it is gone. failed_op as above where it could not be launched. */
 int link_exec(struct link *link, const struct link_exec *exec, const struct cancel *cancel, int *status, int *failed_op, struct error *err);
 
-/* The pod is stopped: the monitor kills what is left, flushes logs and records, and ends; returns when it is gone (bounded; then it is killed). Frees the link. */
+/* The pod is stopped: the monitor kills what is left, flushes logs and records, and ends; returns when it is gone (bounded; then it is killed). Frees
+ * the link. */
 int link_end(struct link *link, struct error *err);
 /* Drop a link whose monitor is lost. */
 void link_free(struct link *link);

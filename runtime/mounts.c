@@ -128,7 +128,7 @@ add_requested(struct mounts *mounts)
     };
     for (size_t i = 0; i < mounts->config->mount_count; i++) {
         const struct mount_request *request = &mounts->config->mounts[i];
-        uint64_t flags = SPEC_BIND_RECURSIVE | SPEC_BIND_SOURCE_MKDIR | (request->readonly ? SPEC_BIND_READONLY : 0) |
+        uint64_t flags = SPEC_BIND_RECURSIVE | (request->readonly ? SPEC_BIND_READONLY : 0) |
                          (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0);
         add(mounts, path_clean(request->container_path), SPEC_BIND,
             (struct spec_args){.text = {request->host_path}, .number = {flags, propagations[request->propagation]}});
@@ -174,6 +174,7 @@ emit_dev(const struct container_config *config, const struct devices *devices, s
         spec_op(b, SPEC_SYMLINK, .text = {links[i][0], links[i][1]});
 }
 
+/* The tmpfs takes its mount points and links first, then it is read-only. */
 static void
 emit_cgroup_links(const struct container_config *config, const struct cgroups *cgroups, struct spec_builder *b)
 {
@@ -184,7 +185,8 @@ emit_cgroup_links(const struct container_config *config, const struct cgroups *c
         spec_op(b, SPEC_SYMLINK, .text = {path, cgroups->links.items[i + 1]});
     }
     if (!config->privileged)
-        spec_op(b, SPEC_READONLY, .text = {"/sys/fs/cgroup"});
+        spec_op(b, SPEC_MOUNT, .text = {"tmpfs", "/sys/fs/cgroup", "tmpfs"},
+                .number = {MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC});
 }
 
 void

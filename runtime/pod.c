@@ -228,9 +228,10 @@ forget(struct runtime *rt, struct pod *pod)
     pthread_mutex_unlock(&rt->lock);
     if (!first)
         return;
+    /* The record goes last: a successor that still finds it removes the rest. */
     etc_files_remove(rt->etc_dir, pod->id);
-    record_pod_discard(rt, pod->id);
     pod_cgroup_parent_release(rt, pod->cgroup_parent);
+    record_pod_discard(rt, pod->id);
 }
 
 static int

@@ -60,8 +60,10 @@ remove_monitor_cgroup(void *arg, const char *pod_id)
 }
 
 void
-pod_monitor_cgroup_remove(struct runtime *rt, const char *pod_id)
+pod_monitor_clear(struct runtime *rt, const char *pod_id)
 {
+    cleanup_free char *socket = str_printf("%s.sock", pod_id);
+    (void)unlinkat(rt->monitors_dir, socket, 0);
     if (!remove_monitor_cgroup(rt, pod_id))
         janitor_add(rt->janitor, remove_monitor_cgroup, pod_id, NS_PER_MS);
 }
@@ -216,7 +218,7 @@ undo_monitor(struct making *m)
     if (link && link_end(link, &failed) < 0)
         log_warn("a monitor did not end as asked", "pod", m->pod->id, "error", failed.message);
     pod_netns_release(m->rt, m->pod->id);
-    pod_monitor_cgroup_remove(m->rt, m->pod->id);
+    pod_monitor_clear(m->rt, m->pod->id);
 }
 
 static int
@@ -252,8 +254,10 @@ network_request_of(const struct pod *pod, const char *netns, int dir, struct net
         .dns_servers = config->dns_servers,
         .dns_searches = config->dns_searches,
         .dns_options = config->dns_options,
-        .mac = "",
-        .ip = "",
+        .mac = config->mac,
+        .ip = config->ip,
+        .ingress_bits = config->ingress_bits,
+        .egress_bits = config->egress_bits,
     };
 }
 

@@ -15,8 +15,8 @@ char *pod_netns_path(const struct runtime *rt, const struct pod *pod);
 void pod_netns_release(const struct runtime *rt, const char *pod_id);
 /* Give the network back (CNI DEL); nothing attached is fine. */
 int pod_network_detach(struct runtime *rt, struct pod *pod, struct error *err);
-/* The monitor's own cgroup, once it is gone. */
-void pod_monitor_cgroup_remove(struct runtime *rt, const char *pod_id);
+/* What a monitor that is gone leaves: its own cgroup and, where it was killed, its socket. */
+void pod_monitor_clear(struct runtime *rt, const char *pod_id);
 /* Kill whatever is in the monitor's own cgroup: for a monitor whose pid is not known (its pod was never finished) or that does not answer. */
 void pod_monitor_kill(struct runtime *rt, const char *pod_id);
 /* Parents of its containers' cgroups, where crisp made them and no other pod has its containers there. */

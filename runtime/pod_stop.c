@@ -82,6 +82,8 @@ end_monitor(struct runtime *rt, struct pod *pod, struct error *err)
         return error_set(err, ERR_UNAVAILABLE, "calls to its monitor do not end");
     if (!link && monitor.pid > 0 && process_is(&monitor))
         kill_monitor(rt, pod, &monitor);
+    /* Whatever its pid: only this pod's monitor and what it shares a pid namespace with was ever in this cgroup. */
+    pod_monitor_kill(rt, pod->id);
     return 0;
 }
 
@@ -134,7 +136,7 @@ pod_bring_down(struct runtime *rt, struct pod *pod, const char *reason, struct e
 {
     begin(rt, pod);
     TRY(end_processes(rt, pod, reason, err));
-    pod_monitor_cgroup_remove(rt, pod->id);
+    pod_monitor_clear(rt, pod->id);
     move_to_notready(rt, pod, reason);
     /* The namespace is held by its bind, so plugins find it although nobody lives in it. */
     int result = pod_network_detach(rt, pod, err);

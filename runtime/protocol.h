@@ -1,7 +1,8 @@
 /* What crispd and a monitor say to each other, on top of base/message.h.
  *
- * crispd asks, the monitor answers each request once with ANSWER and the request's serial; it tells EXITED and WARNING by itself (serial 0). A new crispd talks to
- * monitors that an older one started: numbers are never reused, unknown requests are answered ENOSYS, unknown tags are skipped, absent ones read as zero.
+ * crispd asks, the monitor answers each request once with ANSWER and the request's serial; it tells EXITED and WARNING by itself (serial 0). A new
+ * crispd talks to monitors that an older one started: numbers are never reused, unknown requests are answered ENOSYS, unknown tags are skipped,
+ * absent ones read as zero.
  *
  *   request    fields and fds                                                              fields of the answer, where errnum is 0
  *   POD        SHARED_PID; fds POD_SPEC STATE_DIR CONTAINERS_DIR                            –            the first one, once
@@ -16,7 +17,8 @@
  *   EXEC_KILL  TARGET (the EXEC's serial)                                                  –            the EXEC is answered as well
  *   END        –                                                                           –            then the monitor ends
  *
- * An answer with errnum ≠ 0 has FAILED_OP where an operation of the spec failed, and WORDS (the step) or REFUSAL where the errno alone says too little. */
+ * An answer with errnum ≠ 0 has FAILED_OP where an operation of the spec failed, and WORDS (the step) or REFUSAL where the errno alone says too
+ * little. */
 #pragma once
 
 #include "base/id.h"
@@ -57,7 +59,7 @@ enum protocol_tag {
     TAG_TARGET,
     TAG_CONTAINER, /* struct protocol_container */
     TAG_SHARED_PID,
-    TAG_REFUSAL, /* instead of WORDS: a whole sentence, which needs no strerror behind it */
+    TAG_REFUSAL,  /* instead of WORDS: a whole sentence, which needs no strerror behind it */
     TAG_FD_ROLE,  /* repeated, one for each fd in order: enum protocol_fd */
     TAG_LOG_RATE, /* bytes a second; 0: no limit */
     /* new ones here */

@@ -478,10 +478,11 @@ record_container_load(struct runtime *rt, const char *id, struct container **out
         c->key = container_config_key(c->pod->id, c->config);
         c->cgroup = str_printf("%s/%s", c->pod->cgroup_parent, id);
     }
-    enum record_loaded loaded = owned && state && container_read_state(c, state, err) == 0 ? RECORD_WHOLE : without_state(state);
+    bool stated = state && container_read_state(c, state, owned ? err : NULL) == 0;
+    enum record_loaded loaded = !whole || !stated ? without_state(state) : owned ? RECORD_WHOLE : RECORD_ORPHAN;
     if (state)
         json_decref(state);
-    *out = loaded == RECORD_WHOLE || (loaded == RECORD_UNFINISHED && owned) ? c : NULL;
+    *out = stated || (loaded == RECORD_UNFINISHED && owned) ? c : NULL;
     if (!*out)
         container_put(rt, c);
     return loaded;

@@ -37,10 +37,15 @@ int record_container_state(struct runtime *rt, struct container *container, stru
 void record_pod_discard(struct runtime *rt, const char *id);
 void record_container_discard(struct runtime *rt, const char *id);
 
-enum record_loaded { RECORD_WHOLE, RECORD_UNFINISHED /* configuration only: object has no state yet */, RECORD_DAMAGED /* err says how */ };
+enum record_loaded {
+    RECORD_WHOLE,
+    RECORD_UNFINISHED, /* configuration only: its making was cut short */
+    RECORD_ORPHAN,     /* a container whose pod is not there any more */
+    RECORD_DAMAGED,    /* err says how */
+};
 /* Fill an object in its memory (one reference, in no table). With RECORD_DAMAGED *out is NULL; with RECORD_UNFINISHED it has the configuration if that was readable, else NULL. */
 enum record_loaded record_pod_load(struct runtime *rt, const char *id, struct pod **out, struct error *err);
-/* Pods must be in their table: a container of none is damage. */
+/* Pods must be in their table. An orphan, and where its state can be read a damaged one, has no pod, but a cgroup. */
 enum record_loaded record_container_load(struct runtime *rt, const char *id, struct container **out, struct error *err);
 /* Move a directory of pods/ or containers/ to set-aside/ and remember why, for runtime_info_json. */
 void record_set_aside(struct runtime *rt, const char *kind, const char *id, const char *why);

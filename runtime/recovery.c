@@ -40,7 +40,7 @@ clear_pod(struct runtime *rt, const char *id)
 {
     pod_monitor_kill(rt, id);
     pod_netns_release(rt, id);
-    pod_monitor_cgroup_remove(rt, id);
+    pod_monitor_clear(rt, id);
     etc_files_remove(rt->etc_dir, id);
 }
 
@@ -124,10 +124,26 @@ undo_unfinished_container(struct runtime *rt, const char *id, struct container *
     log_info("a container that was never finished is undone", "container", id);
     if (c) {
         (void)cgroup_kill(&rt->cgroups, c->cgroup, NULL);
-        container_cgroup_remove(rt, c->cgroup);
+        container_give_back(rt, c->cgroup);
         container_put(rt, c);
+    } else {
+        record_container_discard(rt, id);
     }
-    record_container_discard(rt, id);
+}
+
+/* One whose record is no use, or whose pod was removed before its last process had left: what it has on this machine, as far as that could be read. */
+static void
+clear_container(struct runtime *rt, const char *id, struct container *c)
+{
+    if (!c)
+        return;
+    if (c->cgroup && str_ends(c->cgroup, id)) {
+        cleanup_free char *parent = str_ndup(c->cgroup, strlen(c->cgroup) - strlen(id) - 1);
+        (void)cgroup_kill(&rt->cgroups, c->cgroup, NULL);
+        container_give_back(rt, c->cgroup);
+        pod_cgroup_parent_release(rt, parent);
+    }
+    container_put(rt, c);
 }
 
 static bool
@@ -145,6 +161,15 @@ take_in_container(struct runtime *rt, struct container *c)
     return true;
 }
 
+/* Before anything is collected: its image may have lost every name meanwhile. */
+static void
+hold_layers_again(struct runtime *rt, const struct container *c)
+{
+    struct error failed = {0};
+    if (rt->options.hold_layers && rt->options.hold_layers(rt->options.arg, &c->config->layers, c->id, &failed) < 0)
+        log_warn("a container's layers are not all there", "container", c->id, "error", failed.message);
+}
+
 static void
 load_container(struct runtime *rt, const char *id)
 {
@@ -159,17 +184,19 @@ load_container(struct runtime *rt, const char *id)
         undo_unfinished_container(rt, id, c);
         return;
     }
-    if (loaded == RECORD_DAMAGED) {
+    if (loaded == RECORD_DAMAGED)
         record_set_aside(rt, "containers", id, failed.message);
+    if (loaded == RECORD_DAMAGED || loaded == RECORD_ORPHAN) {
+        clear_container(rt, id, c);
         return;
     }
     c->exited = c->phase == CONTAINER_PHASE_EXITED;
-    if (take_in_container(rt, c))
+    if (take_in_container(rt, c)) {
+        hold_layers_again(rt, c);
         return;
-    (void)cgroup_kill(&rt->cgroups, c->cgroup, NULL);
-    container_cgroup_remove(rt, c->cgroup);
+    }
     record_set_aside(rt, "containers", id, "another of the same pod has the same name and attempt");
-    container_put(rt, c);
+    clear_container(rt, id, c);
 }
 
 /* ---- meeting the monitors ---- */
@@ -376,6 +403,17 @@ clear_strays(struct runtime *rt)
         janitor_add(rt->sweeper, empty_trash, trash.items[i], 0);
 }
 
+/* A crispd that was killed while its last pod went may have left the parent that it made for all who name none. */
+static void
+clear_default_parent(struct runtime *rt)
+{
+    cleanup_free char *parent = cgroup_path(rt->options.cgroup_parent, "/crisp", NULL);
+    if (!parent)
+        return;
+    cgroup_remove_own_parent(&rt->cgroups, parent);
+    pod_cgroup_parent_release(rt, parent);
+}
+
 /* Addresses and rules of pods that are not recorded here. */
 static void
 collect_network(struct runtime *rt)
@@ -402,6 +440,7 @@ recovery_begin(struct runtime *rt)
         load_container(rt, containers.items[i]);
     settle_containers(rt);
     clear_strays(rt);
+    clear_default_parent(rt);
     collect_network(rt);
     struct meeting **meetings = plan_meetings(rt, &count);
     for (size_t i = 0; i < count; i++)

@@ -83,6 +83,8 @@ struct pod_config {
     char *cgroup_parent; /* "" : the configuration's */
     struct strmap sysctls;
     enum namespace_mode network, pid, ipc;
+    char *mac, *ip;                     /* asked for; "": any */
+    int64_t ingress_bits, egress_bits;  /* bits a second the network shall let through; 0: no limit */
     bool privileged;
     void *request; /* the request, in a canonical form that equals another's exactly when they ask the same */
     size_t request_length;

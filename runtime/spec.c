@@ -116,7 +116,8 @@ spec_finish(struct spec_builder *b, struct error *err)
 {
     size_t largest = SPEC_SIZE_MAX - sizeof(struct spec) - 8;
     if (b->count > SPEC_OPS_MAX || b->overflow || b->data.length + b->count * sizeof *b->ops > largest)
-        return error_set(err, ERR_EXHAUSTED, "launch spec: %zu operations with more than %d bytes of arguments, mounts and environment", b->count, SPEC_SIZE_MAX);
+        return error_set(err, ERR_EXHAUSTED, "launch spec: %zu operations with more than %d bytes of arguments, mounts and environment", b->count,
+                         SPEC_SIZE_MAX);
     size_t size;
     cleanup_free struct spec *spec = assemble(b, &size);
     if (!spec_check(spec, size))
@@ -138,9 +139,18 @@ struct flag_word {
 };
 
 static const struct flag_word mount_words[] = {
-    {MS_RDONLY, "ro"},         {MS_NOSUID, "nosuid"},     {MS_NODEV, "nodev"},     {MS_NOEXEC, "noexec"}, {MS_NOATIME, "noatime"},
-    {MS_RELATIME, "relatime"}, {MS_STRICTATIME, "strictatime"}, {MS_SHARED, "shared"}, {MS_SLAVE, "slave"},   {MS_PRIVATE, "private"},
-    {MS_REC, "recursive"},     {0, NULL},
+    {MS_RDONLY, "ro"},
+    {MS_NOSUID, "nosuid"},
+    {MS_NODEV, "nodev"},
+    {MS_NOEXEC, "noexec"},
+    {MS_NOATIME, "noatime"},
+    {MS_RELATIME, "relatime"},
+    {MS_STRICTATIME, "strictatime"},
+    {MS_SHARED, "shared"},
+    {MS_SLAVE, "slave"},
+    {MS_PRIVATE, "private"},
+    {MS_REC, "recursive"},
+    {0, NULL},
 };
 static const struct flag_word bind_words[] = {
     {SPEC_BIND_READONLY, "ro"},
@@ -150,7 +160,8 @@ static const struct flag_word bind_words[] = {
     {0, NULL},
 };
 static const struct flag_word namespace_words[] = {
-    {0x00020000, "mount"}, {0x02000000, "cgroup"}, {0x04000000, "uts"}, {0x08000000, "ipc"}, {0x10000000, "user"}, {0x20000000, "pid"}, {0x40000000, "net"}, {0, NULL},
+    {0x00020000, "mount"}, {0x02000000, "cgroup"}, {0x04000000, "uts"}, {0x08000000, "ipc"},
+    {0x10000000, "user"},  {0x20000000, "pid"},    {0x40000000, "net"}, {0, NULL},
 };
 
 /* " word,word" of the flags that are set; nothing where none is. */
@@ -186,68 +197,83 @@ put_list(struct buf *out, const struct spec_builder *b, const struct spec_op *op
         (void)buf_addf(out, " %u", group[i]);
 }
 
+/* An operation in words. $0 to $3 are its texts ("$ 3": with a space in front, where there is one); #d0 to #d3 its numbers, in decimal (d), octal
+ * (o), hexadecimal (x), or as words of mount (m), namespace (n) or bind (b) flags with a space in front; * is its list. Without a line here: its name
+ * and first text. */
+static const char *const words[SPEC_OP_COUNT] = {
+    [SPEC_WRITE] = "write $1 to $0",
+    [SPEC_SYSCTL] = "sysctl $0 = $1",
+    [SPEC_UNSHARE] = "new namespaces#n0",
+    [SPEC_SETNS] = "enter the container's namespaces#n0",
+    [SPEC_PROPAGATION] = "make mounts below $0#m0",
+    [SPEC_OVERLAY] = "mount overlay at $1 from $0 $2#m0",
+    [SPEC_MOUNT] = "mount $2 at $1#m0$ 3",
+    [SPEC_BIND] = "mount $0 at $1#b0#m1",
+    [SPEC_SHM] = "mount the pod's shm at $0",
+    [SPEC_POD_SHM] = "make the pod's shm of #d0 bytes",
+    [SPEC_LINK_UP] = "bring up $0",
+    [SPEC_PIN_NETNS] = "keep the network namespace at $0",
+    [SPEC_ROOT] = "root file system $0",
+    [SPEC_MKDIR] = "make directory $0 mode #o0",
+    [SPEC_MKNOD] = "make device $0 mode #o0 number #x1 owner #d2:#d3",
+    [SPEC_RLIMIT] = "resource limit #d0 = #d1:#d2",
+    [SPEC_CHDIR] = "working directory $0",
+    [SPEC_USER] = "user #d0 group #d1",
+    [SPEC_BOUNDING] = "bounding set #x0",
+    [SPEC_CAPS] = "capabilities effective #x0 permitted #x1 inheritable #x2 ambient #x3",
+    [SPEC_UMASK] = "umask #o0",
+    [SPEC_GROUPS] = "groups*",
+    [SPEC_SECCOMP] = "seccomp*",
+    [SPEC_EXEC] = "exec*",
+};
+
+static void
+put_number(struct buf *out, char how, unsigned long long number)
+{
+    switch (how) {
+    case 'o':
+        (void)buf_addf(out, "%llo", number);
+        return;
+    case 'x':
+        (void)buf_addf(out, "%llx", number);
+        return;
+    case 'm':
+        put_flags(out, mount_words, number);
+        return;
+    case 'n':
+        put_flags(out, namespace_words, number);
+        return;
+    case 'b':
+        put_flags(out, bind_words, number);
+        return;
+    default:
+        (void)buf_addf(out, "%llu", number);
+    }
+}
+
 static void
 put_words(struct buf *out, const struct spec_builder *b, const struct spec_op *op)
 {
-    const char *t0 = text_of(b, op, 0), *t1 = text_of(b, op, 1), *t2 = text_of(b, op, 2), *t3 = text_of(b, op, 3);
-    unsigned long long n0 = op->number[0], n1 = op->number[1], n2 = op->number[2], n3 = op->number[3];
-    switch ((enum spec_op_type)op->type) {
-    case SPEC_WRITE:
-        (void)buf_addf(out, "write %s to %s", t1, t0);
+    const char *at = words[op->type];
+    if (!at) {
+        const char *text = text_of(b, op, 0);
+        (void)buf_addf(out, "%s%s%s", spec_forms[op->type].name, *text ? " " : "", text);
         return;
-    case SPEC_SYSCTL:
-        (void)buf_addf(out, "sysctl %s = %s", t0, t1);
-        return;
-    case SPEC_UNSHARE:
-    case SPEC_SETNS:
-        (void)buf_adds(out, op->type == SPEC_UNSHARE ? "new namespaces" : "enter the container's namespaces");
-        put_flags(out, namespace_words, n0);
-        return;
-    case SPEC_PROPAGATION:
-        (void)buf_addf(out, "make mounts below %s", t0);
-        put_flags(out, mount_words, n0);
-        return;
-    case SPEC_OVERLAY:
-        (void)buf_addf(out, "mount overlay at %s from %s %s", t1, t0, t2);
-        put_flags(out, mount_words, n0);
-        return;
-    case SPEC_MOUNT:
-        (void)buf_addf(out, "mount %s at %s", t2, t1);
-        put_flags(out, mount_words, n0);
-        (void)buf_addf(out, "%s%s", *t3 ? " " : "", t3);
-        return;
-    case SPEC_BIND:
-        (void)buf_addf(out, "mount %s at %s", t0, t1);
-        put_flags(out, bind_words, n0);
-        put_flags(out, mount_words, n1);
-        return;
-    case SPEC_MKDIR:
-        (void)buf_addf(out, "make directory %s mode %llo", t0, n0);
-        return;
-    case SPEC_MKNOD:
-        (void)buf_addf(out, "make device %s mode %llo number %llu:%llu owner %llu:%llu", t0, n0, n1 >> 8 & 0xfff, n1 & 0xff, n2, n3);
-        return;
-    case SPEC_RLIMIT:
-        (void)buf_addf(out, "resource limit %llu = %llu:%llu", n0, n1, n2);
-        return;
-    case SPEC_CHDIR:
-        (void)buf_addf(out, "working directory %s", t0);
-        return;
-    case SPEC_USER:
-        (void)buf_addf(out, "user %llu group %llu", n0, n1);
-        return;
-    case SPEC_BOUNDING:
-        (void)buf_addf(out, "bounding set %llx", n0);
-        return;
-    case SPEC_CAPS:
-        (void)buf_addf(out, "capabilities effective %llx permitted %llx inheritable %llx ambient %llx", n0, n1, n2, n3);
-        return;
-    case SPEC_UMASK:
-        (void)buf_addf(out, "umask %llo", n0);
-        return;
-    default:
-        (void)buf_addf(out, "%s%s%s%s%s", spec_forms[op->type].name, *t0 ? " " : "", t0, *t1 ? " " : "", t1);
-        put_list(out, b, op);
+    }
+    for (; *at; at++) {
+        if (*at == '*') {
+            put_list(out, b, op);
+        } else if (*at == '#') {
+            put_number(out, at[1], op->number[at[2] - '0']);
+            at += 2;
+        } else if (*at == '$') {
+            bool spaced = *++at == ' ';
+            at += spaced;
+            const char *text = text_of(b, op, (unsigned)(*at - '0'));
+            (void)buf_addf(out, "%s%s", spaced && *text ? " " : "", text);
+        } else {
+            (void)buf_add(out, at, 1);
+        }
     }
 }
 

@@ -1,16 +1,17 @@
-/* The launch spec: everything a process needs to become what it shall be, compiled by crispd into one flat list of operations, carried out in order by
- * crisp-monitor or by a child it cloned (runtime/monitor/launch.c). Between clone and exec there is only the loop over the operations: no allocation, no
- * parsing, no lock, no decision that crispd could have made.
+/* The launch spec: everything a process needs to become what it shall be, compiled by crispd into one flat list of operations, carried out in order
+ * by crisp-monitor or by a child it cloned (runtime/monitor/launch.c). Between clone and exec there is only the loop over the operations: no
+ * allocation, no parsing, no lock, no decision that crispd could have made.
  *
  * A spec is one block of memory without pointers (strings and lists are offsets), so it travels as a sealed memfd and is checked as a whole once
  * (spec_check) before anything of it is carried out. An operation that fails is named by its number; spec_explain makes the words.
  *
- * Three kinds of spec use the same operations: a pod's (carried out by the monitor itself, once), a container's (by its init), an exec's. A container's init is
- * cloned with the pid namespace and the unified cgroup that link_create names and nothing else; its spec joins v1 cgroups, then unshares mount and cgroup
- * namespaces. Without an operation every container and exec gets: a session of its own, no signal blocked or ignored, no fd but 0–2, SIGKILL when the
- * monitor dies.
+ * Three kinds of spec use the same operations: a pod's (carried out by the monitor itself, once), a container's (by its init), an exec's. A
+ * container's init is cloned with the pid namespace and the unified cgroup that link_create names and nothing else; its spec joins v1 cgroups, then
+ * unshares mount and cgroup namespaces. Without an operation every container and exec gets: a session of its own, no signal blocked or ignored, no fd
+ * but 0–2, SIGKILL when the monitor dies.
  *
- * Paths "in the root": resolved with openat2 RESOLVE_IN_ROOT beneath the root file system that SPEC_ROOT opened, so neither `..` nor a symlink leaves it. */
+ * Paths "in the root": resolved with openat2 RESOLVE_IN_ROOT beneath the root file system that SPEC_ROOT opened, so neither `..` nor a symlink leaves
+ * it. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,43 +23,47 @@
 
 enum { SPEC_VERSION = 1, SPEC_SIZE_MAX = 4 << 20, SPEC_OPS_MAX = 4096 };
 
+/* clang-format off */
 enum spec_op_type {
-    /* what                      text[0]         text[1]    text[2]   number[]                              list */
-    SPEC_WRITE,            /*    path            text                 0: SPEC_MAY_* flags                       write(2) into an existing file of the host */
-    SPEC_SYSCTL,           /*    dotted name     value                                                          /proc/sys, '.'→'/' */
-    SPEC_UNSHARE,          /*                                         0: CLONE_NEW* flags                       */
-    SPEC_SETNS,            /*                                         0: CLONE_NEW* flags                       of the container the exec is for (its pid namespace was entered by the clone) */
-    SPEC_HOSTNAME,         /*    name                                                                           */
-    SPEC_LINK_UP,          /*    interface                                                                      "lo" */
-    SPEC_PIN_NETNS,        /*    path                                                                           bind /proc/self/ns/net onto a new file there */
-    SPEC_POD_SHM,          /*                                         0: bytes                                  of a pod: its tmpfs for SPEC_SHM, kept by the monitor outside the host's mount table */
-    SPEC_PROPAGATION,      /*    path                                 0: MS_SLAVE|MS_REC …                      takes the trees of later SPEC_BINDs with MS_SHARED first: they stay the host's peers */
-    SPEC_OVERLAY,          /*    directory       target     options   0: MS_* flags                             chdir there, mount overlay at target: lowerdir names are relative */
-    SPEC_ROOT,             /*    path                                                                           the root file system from here on */
-    SPEC_MOUNT,            /*    source          target     fstype    0: MS_* flags, 1: SPEC_MAY_*  data=text[3] new file system, target in the root, made where missing */
-    SPEC_BIND,             /*    source (host)   target               0: SPEC_BIND_* flags, 1: MS_* propagation detached tree, target in the root, made where missing as what the source is */
-    SPEC_SHM,              /*    target in root                                                                 the pod's SPEC_POD_SHM, read-write, nosuid,nodev,noexec; made where missing */
-    SPEC_MKDIR,            /*    path in root                         0: mode                                   with parents; existing is fine */
-    SPEC_MKNOD,            /*    path in root                         0: mode, 1: dev, 2: uid, 3: gid           where mknod is denied (user namespace) the host's node is bound */
-    SPEC_SYMLINK,          /*    path in root    target                                                         existing is fine */
-    SPEC_MASK,             /*    path in root                                                                   /dev/null over a file, empty read-only tmpfs over a directory; missing is fine */
-    SPEC_READONLY,         /*    path in root                                                                   bind over itself, read-only; missing is fine */
-    SPEC_PIVOT,            /*                                                                                   pivot_root into the root, old root detached */
-    SPEC_ROOT_READONLY,    /*                                                                                   after SPEC_PIVOT */
-    SPEC_CONSOLE,          /*                                         0: uid                                    open the container's ptmx, send the master to the monitor, slave → stdio, /dev/console */
-    SPEC_RLIMIT,           /*                                         0: resource, 1: soft, 2: hard             clamped to what is allowed (EPERM is no error) */
-    SPEC_CHDIR,            /*    path                                 0: 1 = make it where missing, as 1: uid, 2: gid   checked to be inside the root (CVE-2024-21626) */
-    SPEC_GROUPS,           /*                                         0: count; list: gids                      setgroups */
-    SPEC_BOUNDING,         /*                                         0: mask to keep                           */
-    SPEC_USER,             /*                                         0: uid, 1: gid                            keeps capabilities over the change; stdio pipes become the uid's */
-    SPEC_CAPS,             /*                                         0: effective, 1: permitted, 2: inheritable, 3: ambient masks */
-    SPEC_NO_NEW_PRIVS,     /*                                                                                   */
-    SPEC_SECCOMP,          /*                                         list: sock_filter program                 */
-    SPEC_UMASK,            /*                                         0: mask                                   */
-    SPEC_WAIT,             /*                                                                                   "created": report to the monitor, wait for its go */
-    SPEC_EXEC,             /*                                         list: argv and envp                       looked up in the spec's PATH where argv[0] has no '/'; always last in a container's or exec's spec */
+    /* what                text[]                     number[] (list)              and how */
+    SPEC_WRITE,         /* path, text                 SPEC_MAY_*                   write(2) into an existing file of the host */
+    SPEC_SYSCTL,        /* name, value                                             /proc/sys, '.' as '/' */
+    SPEC_UNSHARE,       /*                            CLONE_NEW*                   */
+    SPEC_SETNS,         /*                            CLONE_NEW*                   of the container an exec is for; its pid namespace was entered before */
+    SPEC_HOSTNAME,      /* name                                                    */
+    SPEC_LINK_UP,       /* interface                                               "lo" */
+    SPEC_PIN_NETNS,     /* path                                                    bind /proc/self/ns/net onto a new file there */
+    SPEC_POD_SHM,       /*                            bytes                        of a pod: its tmpfs for SPEC_SHM, not in the host's mount table */
+    SPEC_PROPAGATION,   /* path                       MS_SLAVE|MS_REC …            first takes the trees of later SPEC_BINDs with MS_SHARED, so that
+                                                                                   they stay peers of the host's mounts */
+    SPEC_OVERLAY,       /* directory, target, options MS_*                         chdir there, mount overlay at target: lowerdir names are relative */
+    SPEC_ROOT,          /* path                                                    the root file system from here on */
+    SPEC_MOUNT,         /* source, target, fstype, data   MS_*, SPEC_MAY_*         new file system, target in the root, made where missing */
+    SPEC_BIND,          /* source (host), target      SPEC_BIND_*, MS_* propagation   detached tree, target in the root, made where missing as what the
+                                                                                   source is; neither this nor SPEC_MOUNT follows a symlink onto procfs */
+    SPEC_SHM,           /* target                                                  the pod's SPEC_POD_SHM; made where missing */
+    SPEC_MKDIR,         /* path in root               mode                         with parents; existing is fine */
+    SPEC_MKNOD,         /* path in root               mode, dev, uid, gid          where mknod is denied (user namespace) the host's node is bound */
+    SPEC_SYMLINK,       /* path in root, target                                    existing is fine */
+    SPEC_MASK,          /* path in root                                            /dev/null over a file, empty read-only tmpfs over a directory; missing is fine */
+    SPEC_READONLY,      /* path in root               1 = the mount that is there  bind over itself, read-only; missing is fine */
+    SPEC_PIVOT,         /*                                                         pivot_root into the root, old root detached */
+    SPEC_ROOT_READONLY, /*                                                         after SPEC_PIVOT */
+    SPEC_CONSOLE,       /*                            uid                          open the container's ptmx, master to the monitor, slave → stdio, /dev/console */
+    SPEC_RLIMIT,        /*                            resource, soft, hard         clamped to what is allowed (EPERM is no error) */
+    SPEC_CHDIR,         /* path                       1 = make it, uid, gid        checked to be inside the root (CVE-2024-21626) */
+    SPEC_GROUPS,        /*                            count (uint32_t gids)        setgroups */
+    SPEC_BOUNDING,      /*                            mask to keep                 */
+    SPEC_USER,          /*                            uid, gid                     keeps capabilities over the change; stdio pipes become the uid's */
+    SPEC_CAPS,          /*                            effective, permitted, inheritable, ambient masks */
+    SPEC_NO_NEW_PRIVS,  /*                                                         */
+    SPEC_SECCOMP,       /*                            (sock_filter program)        */
+    SPEC_UMASK,         /*                            mask                         */
+    SPEC_WAIT,          /*                                                         "created": report to the monitor, wait for its go */
+    SPEC_EXEC,          /*                            (argv, envp: spec_exec)      looked up in the spec's PATH where argv[0] has no '/'; always last */
     SPEC_OP_COUNT,
 };
+/* clang-format on */
 
 enum {
     SPEC_MAY_EPERM = 1, /* EPERM/EACCES is no failure (lowering oom_score_adj without CAP_SYS_RESOURCE) */

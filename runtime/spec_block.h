@@ -2,9 +2,9 @@
  *
  *   struct spec │ struct spec_op × op_count │ strings and lists, each aligned to 8
  *
- * The list of SPEC_EXEC is `argv… 0 envp… 0` as uint64_t offsets of strings; the process that carries it out has a private mapping and turns them into
- * pointers in place. Writer and reader are built together but may be of different versions of crisp: SPEC_VERSION changes with the layout, and an operation's
- * number never changes its meaning (new ones are added before SPEC_OP_COUNT). */
+ * The list of SPEC_EXEC is `argv… 0 envp… 0` as uint64_t offsets of strings; the process that carries it out has a private mapping and turns them
+ * into pointers in place. Writer and reader are built together but may be of different versions of crisp: SPEC_VERSION changes with the layout, and
+ * an operation's number never changes its meaning (new ones are added before SPEC_OP_COUNT). */
 #pragma once
 
 #include "runtime/spec.h"

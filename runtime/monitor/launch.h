@@ -1,6 +1,6 @@
-/* Carrying out a launch spec (runtime/spec.h): a loop over its operations and a table of what each does. Runs in the monitor itself for a pod's spec and in the cloned process for a
- * container's or exec's. Nothing is allocated and no lock taken: the process was cloned from one with threads. For the same reason changes of credentials are raw
- * system calls; glibc's would wait for threads that the clone does not have.
+/* Carrying out a launch spec (runtime/spec.h): a loop over its operations and a table of what each does. Runs in the monitor itself for a pod's spec
+ * and in the cloned process for a container's or exec's. Nothing is allocated and no lock taken: the process was cloned from one with threads. For
+ * the same reason changes of credentials are raw system calls; glibc's would wait for threads that the clone does not have.
  *
  * An operation returns 0 or an errno. */
 #pragma once
@@ -13,18 +13,18 @@
 enum { SHARED_TREES_MAX = 64 };
 
 struct launch {
-    const struct spec *spec; /* a private, writable mapping */
-    int channel;             /* to the monitor; -1 in the monitor itself */
-    int init_pidfd;          /* of the container that an exec enters; -1 */
-    int shm;                 /* the pod's shm, as SPEC_POD_SHM made it; -1 */
-    int root;                /* where the root file system is; SPEC_ROOT */
-    int masked_dir;          /* an empty read-only tmpfs that masks directories; -1 before the first */
+    const struct spec *spec;            /* a private, writable mapping */
+    int channel;                        /* to the monitor; -1 in the monitor itself */
+    int init_pidfd;                     /* of the container that an exec enters; -1 */
+    int shm;                            /* the pod's shm, as SPEC_POD_SHM made it; -1 */
+    int root;                           /* where the root file system is; SPEC_ROOT */
+    int masked_dir;                     /* an empty read-only tmpfs that masks directories; -1 before the first */
     int shared_trees[SHARED_TREES_MAX]; /* taken at SPEC_PROPAGATION, used in order */
     unsigned shared_count, shared_used;
 };
 
-/* What a launched process tells the monitor on its channel, one datagram each. REPORT_CONSOLE carries the terminal's master. A channel that closes without
- * REPORT_FAILED says that the program has been executed. */
+/* What a launched process tells the monitor on its channel, one datagram each. REPORT_CONSOLE carries the terminal's master. A channel that closes
+ * without REPORT_FAILED says that the program has been executed. */
 struct launch_report {
     enum { REPORT_WAITING = 1, REPORT_CONSOLE, REPORT_FAILED } kind;
     int32_t op;
@@ -56,39 +56,39 @@ int root_target(const struct launch *l, const char *path, bool directory);
 int root_parent(const struct launch *l, const char *path, const char **name);
 
 /* launch_mount.c, launch_make.c, launch_self.c: the operations. */
-#define LAUNCH_OPS(OP)                                                                                                                                                             \
-    OP(SPEC_WRITE, launch_write)                                                                                                                                                   \
-    OP(SPEC_SYSCTL, launch_sysctl)                                                                                                                                                 \
-    OP(SPEC_UNSHARE, launch_unshare)                                                                                                                                               \
-    OP(SPEC_SETNS, launch_setns)                                                                                                                                                   \
-    OP(SPEC_HOSTNAME, launch_hostname)                                                                                                                                             \
-    OP(SPEC_LINK_UP, launch_link_up)                                                                                                                                               \
-    OP(SPEC_PIN_NETNS, launch_pin_netns)                                                                                                                                           \
-    OP(SPEC_POD_SHM, launch_pod_shm)                                                                                                                                               \
-    OP(SPEC_PROPAGATION, launch_propagation)                                                                                                                                       \
-    OP(SPEC_OVERLAY, launch_overlay)                                                                                                                                               \
-    OP(SPEC_ROOT, launch_root)                                                                                                                                                     \
-    OP(SPEC_MOUNT, launch_mount)                                                                                                                                                   \
-    OP(SPEC_BIND, launch_bind)                                                                                                                                                     \
-    OP(SPEC_SHM, launch_shm)                                                                                                                                                       \
-    OP(SPEC_MKDIR, launch_mkdir)                                                                                                                                                   \
-    OP(SPEC_MKNOD, launch_mknod)                                                                                                                                                   \
-    OP(SPEC_SYMLINK, launch_symlink)                                                                                                                                               \
-    OP(SPEC_MASK, launch_mask)                                                                                                                                                     \
-    OP(SPEC_READONLY, launch_readonly)                                                                                                                                             \
-    OP(SPEC_PIVOT, launch_pivot)                                                                                                                                                   \
-    OP(SPEC_ROOT_READONLY, launch_root_readonly)                                                                                                                                   \
-    OP(SPEC_CONSOLE, launch_console)                                                                                                                                               \
-    OP(SPEC_RLIMIT, launch_rlimit)                                                                                                                                                 \
-    OP(SPEC_CHDIR, launch_chdir)                                                                                                                                                   \
-    OP(SPEC_GROUPS, launch_groups)                                                                                                                                                 \
-    OP(SPEC_BOUNDING, launch_bounding)                                                                                                                                             \
-    OP(SPEC_USER, launch_user)                                                                                                                                                     \
-    OP(SPEC_CAPS, launch_caps)                                                                                                                                                     \
-    OP(SPEC_NO_NEW_PRIVS, launch_no_new_privs)                                                                                                                                     \
-    OP(SPEC_SECCOMP, launch_seccomp)                                                                                                                                               \
-    OP(SPEC_UMASK, launch_umask)                                                                                                                                                   \
-    OP(SPEC_WAIT, launch_wait)                                                                                                                                                     \
+#define LAUNCH_OPS(OP)                           \
+    OP(SPEC_WRITE, launch_write)                 \
+    OP(SPEC_SYSCTL, launch_sysctl)               \
+    OP(SPEC_UNSHARE, launch_unshare)             \
+    OP(SPEC_SETNS, launch_setns)                 \
+    OP(SPEC_HOSTNAME, launch_hostname)           \
+    OP(SPEC_LINK_UP, launch_link_up)             \
+    OP(SPEC_PIN_NETNS, launch_pin_netns)         \
+    OP(SPEC_POD_SHM, launch_pod_shm)             \
+    OP(SPEC_PROPAGATION, launch_propagation)     \
+    OP(SPEC_OVERLAY, launch_overlay)             \
+    OP(SPEC_ROOT, launch_root)                   \
+    OP(SPEC_MOUNT, launch_mount)                 \
+    OP(SPEC_BIND, launch_bind)                   \
+    OP(SPEC_SHM, launch_shm)                     \
+    OP(SPEC_MKDIR, launch_mkdir)                 \
+    OP(SPEC_MKNOD, launch_mknod)                 \
+    OP(SPEC_SYMLINK, launch_symlink)             \
+    OP(SPEC_MASK, launch_mask)                   \
+    OP(SPEC_READONLY, launch_readonly)           \
+    OP(SPEC_PIVOT, launch_pivot)                 \
+    OP(SPEC_ROOT_READONLY, launch_root_readonly) \
+    OP(SPEC_CONSOLE, launch_console)             \
+    OP(SPEC_RLIMIT, launch_rlimit)               \
+    OP(SPEC_CHDIR, launch_chdir)                 \
+    OP(SPEC_GROUPS, launch_groups)               \
+    OP(SPEC_BOUNDING, launch_bounding)           \
+    OP(SPEC_USER, launch_user)                   \
+    OP(SPEC_CAPS, launch_caps)                   \
+    OP(SPEC_NO_NEW_PRIVS, launch_no_new_privs)   \
+    OP(SPEC_SECCOMP, launch_seccomp)             \
+    OP(SPEC_UMASK, launch_umask)                 \
+    OP(SPEC_WAIT, launch_wait)                   \
     OP(SPEC_EXEC, launch_exec)
 
 #define LAUNCH_DECLARE(type, function) int function(struct launch *l, const struct spec_op *op);

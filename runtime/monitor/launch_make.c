@@ -34,7 +34,8 @@ int
 launch_write(struct launch *l, const struct spec_op *op)
 {
     int errnum = write_text(op_text(l, op, 0), op_text(l, op, 1));
-    bool fine = ((op->number[0] & SPEC_MAY_EPERM) && (errnum == EPERM || errnum == EACCES)) || ((op->number[0] & SPEC_MAY_ENOENT) && errnum == ENOENT);
+    bool fine =
+        ((op->number[0] & SPEC_MAY_EPERM) && (errnum == EPERM || errnum == EACCES)) || ((op->number[0] & SPEC_MAY_ENOENT) && errnum == ENOENT);
     return fine ? 0 : errnum;
 }
 
@@ -135,8 +136,8 @@ launch_symlink(struct launch *l, const struct spec_op *op)
     return 0;
 }
 
-/* The master goes to the monitor, the slave becomes stdin, stdout and stderr. The slave is opened through the master (TIOCGPTPEER), so that no path in the
- * container can name another device. */
+/* The master goes to the monitor, the slave becomes stdin, stdout and stderr. The slave is opened through the master (TIOCGPTPEER), so that no path
+ * in the container can name another device. */
 static int
 send_master(struct launch *l, const struct spec_op *op, int master)
 {

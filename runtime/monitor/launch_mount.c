@@ -1,8 +1,9 @@
-/* Operations of a launch spec: mounts. File systems are attached to fds that were resolved inside the root (fchdir and ".", or move_mount), never to path strings,
- * so that no symlink of an image redirects them. */
+/* Operations of a launch spec: mounts. File systems are attached to fds that were resolved inside the root (fchdir and ".", or move_mount), never to
+ * path strings, so that no symlink of an image redirects them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -89,10 +91,26 @@ launch_root(struct launch *l, const struct spec_op *op)
     return failed(l->root);
 }
 
+/* A place for a mount that crispd asked for by name. An image's symlink must not lead it onto procfs, where it would hide what masks and labels rely
+ * on (CVE-2019-19921); a path that says /proc/… itself is crispd's decision. */
+static int
+place(const struct launch *l, const char *path, bool directory)
+{
+    struct statfs fs;
+    int fd = root_target(l, path, directory);
+    if (fd < 0 || strncmp(path, "/proc/", strlen("/proc/")) == 0)
+        return fd;
+    int errnum = fstatfs(fd, &fs) < 0 ? errno : fs.f_type == PROC_SUPER_MAGIC ? EACCES : 0;
+    if (!errnum)
+        return fd;
+    (void)close(fd);
+    return -errnum;
+}
+
 int
 launch_mount(struct launch *l, const struct spec_op *op)
 {
-    cleanup_close int target = root_mkdirs(l, op_text(l, op, 1), 0755);
+    cleanup_close int target = place(l, op_text(l, op, 1), true);
     if (target < 0)
         return -target;
     if (fchdir(target) < 0)
@@ -152,22 +170,24 @@ launch_bind(struct launch *l, const struct spec_op *op)
     cleanup_close int tree = bind_open(l, op);
     if (tree < 0 || fstat(tree, &st) < 0)
         return errno;
-    cleanup_close int target = root_target(l, op_text(l, op, 1), S_ISDIR(st.st_mode));
+    cleanup_close int target = place(l, op_text(l, op, 1), S_ISDIR(st.st_mode));
     if (target < 0)
         return -target;
     int errnum = bind_set(tree, op);
     return errnum ? errnum : tree_attach(tree, target);
 }
 
-/* The pod's shm is a tmpfs that every container of the pod mounts and the host's table does not show. Where the kernel can clone a detached mount (Linux 6.15) the monitor
- * holds such a mount; else a mount namespace with nothing but the tmpfs in it, which a container's process visits to clone it. */
+/* The pod's shm is a tmpfs that every container of the pod mounts and the host's table does not show. Where the kernel can clone a detached mount
+ * (Linux 6.15) the monitor holds such a mount; else a mount namespace with nothing but the tmpfs in it, which a container's process visits to clone
+ * it. */
 
 static int
 shm_detached(const char *size)
 {
     cleanup_close int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
-    if (context < 0 || fsconfig(context, FSCONFIG_SET_STRING, "source", "shm", 0) < 0 || fsconfig(context, FSCONFIG_SET_STRING, "mode", "1777", 0) < 0 ||
-        fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) < 0 || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+    if (context < 0 || fsconfig(context, FSCONFIG_SET_STRING, "source", "shm", 0) < 0 ||
+        fsconfig(context, FSCONFIG_SET_STRING, "mode", "1777", 0) < 0 || fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
+        fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return -1;
     return fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 }
@@ -232,7 +252,7 @@ launch_shm(struct launch *l, const struct spec_op *op)
     cleanup_close int tree = in_namespace ? shm_visit(l->shm) : tree_open(l->shm, "", (unsigned)AT_EMPTY_PATH);
     if (tree < 0)
         return errno;
-    cleanup_close int target = root_mkdirs(l, op_text(l, op, 0), 0755);
+    cleanup_close int target = place(l, op_text(l, op, 0), true);
     if (target < 0)
         return -target;
     int errnum = tree_set(tree, &private, false);
@@ -275,6 +295,8 @@ launch_readonly(struct launch *l, const struct spec_op *op)
     cleanup_close int target = root_open(l, op_text(l, op, 0), O_PATH);
     if (target < 0)
         return target == -ENOENT || target == -ENOTDIR ? 0 : -target;
+    if (op->number[0])
+        return tree_set(target, &readonly, false);
     cleanup_close int tree = tree_open(target, "", (unsigned)AT_EMPTY_PATH | (unsigned)AT_RECURSIVE);
     if (tree < 0)
         return errno;

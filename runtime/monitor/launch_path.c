@@ -28,18 +28,35 @@ root_open(const struct launch *l, const char *path, int flags)
     return open_in_root(l, path, flags, 0);
 }
 
-/* Each prefix of the path is resolved by itself, so that a symlink in it means what it means inside the root. */
-int
-root_mkdirs(const struct launch *l, const char *path, mode_t mode)
+/* The component that starts at `start` and ends at `end` is a symlink to what is not there (/var/run → /run in an image without /run): the path with
+ * its target in its place, which is then made inside the root. */
+static int
+replace_symlink(int parent, const char *name, const char *path, size_t start, size_t end, char out[PATH_MAX])
+{
+    char target[PATH_MAX], joined[PATH_MAX];
+    ssize_t n = readlinkat(parent, name, target, sizeof target - 1);
+    if (n < 0)
+        return -errno;
+    target[n] = '\0';
+    size_t kept = target[0] == '/' ? 0 : start;
+    size_t rest = strlen(path + end);
+    if (kept + (size_t)n + rest >= sizeof joined)
+        return -ENAMETOOLONG;
+    memcpy(joined, path, kept);
+    memcpy(joined + kept, target, (size_t)n);
+    memcpy(joined + kept + (size_t)n, path + end, rest + 1);
+    memcpy(out, joined, kept + (size_t)n + rest + 1);
+    return 0;
+}
+
+/* Each prefix of the path is resolved by itself, so that a symlink in it means what it means inside the root. The directory's fd, an error, or
+ * -EAGAIN where `path` was replaced. */
+static int
+mkdirs_once(const struct launch *l, char path[PATH_MAX], mode_t mode)
 {
     char prefix[PATH_MAX];
     size_t length = strlen(path);
-    if (length >= sizeof prefix)
-        return -ENAMETOOLONG;
-    int at = root_open(l, path, O_PATH | O_DIRECTORY);
-    if (at != -ENOENT)
-        return at;
-    at = root_open(l, "/", O_PATH | O_DIRECTORY);
+    int at = root_open(l, "/", O_PATH | O_DIRECTORY);
     for (size_t start = 0; at >= 0 && start < length;) {
         size_t end = start + strcspn(path + start, "/");
         memcpy(prefix, path, end);
@@ -51,12 +68,28 @@ root_mkdirs(const struct launch *l, const char *path, mode_t mode)
             return -errnum;
         }
         if (*name) {
+            int next = root_open(l, prefix, O_PATH | O_DIRECTORY);
+            int replaced = next == -ENOENT ? replace_symlink(at, name, path, start, end, path) : 0;
             (void)close(at);
-            at = root_open(l, prefix, O_PATH | O_DIRECTORY);
+            at = next == -ENOENT && replaced == 0 ? -EAGAIN : next;
         }
         start = end + 1;
     }
     return at;
+}
+
+int
+root_mkdirs(const struct launch *l, const char *path, mode_t mode)
+{
+    enum { SYMLINKS_MAX = 40 /* as the kernel's */ };
+    char resolved[PATH_MAX];
+    if (strlen(path) >= sizeof resolved)
+        return -ENAMETOOLONG;
+    memcpy(resolved, path, strlen(path) + 1);
+    int at = root_open(l, path, O_PATH | O_DIRECTORY);
+    for (int links = 0; (at == -ENOENT && links == 0) || (at == -EAGAIN && links < SYMLINKS_MAX); links++)
+        at = mkdirs_once(l, resolved, mode);
+    return at == -EAGAIN ? -ELOOP : at;
 }
 
 int

@@ -76,7 +76,8 @@ advance(struct iovec **vector, int *count, size_t written)
     (*vector)->iov_len -= written;
 }
 
-/* A full disk is waited for, which slows the container instead of losing lines, and goes on where the record was cut; any other error loses the batch. */
+/* A full disk is waited for, which slows the container instead of losing lines, and goes on where the record was cut; any other error loses the
+ * batch. */
 static int
 write_vector(const struct log *log, struct iovec *vector, int count)
 {

@@ -1,9 +1,11 @@
-/* The log file's side of stdio.h: what the logs' writer does in its thread. The format is CRI's (kubernetes/cri-api, "ContainerConfig.log_path"; KEP "CRI: log format"). */
+/* The log file's side of stdio.h: what the logs' writer does in its thread. The format is CRI's (kubernetes/cri-api, "ContainerConfig.log_path"; KEP
+ * "CRI: log format"). */
 #pragma once
 
 #include "runtime/monitor/stdio.h"
 
-/* Open log->path (0640, append, a regular file and no symlink) and close what was open; open_errno tells. The old file stays where the new one cannot be opened. */
+/* Open log->path (0640, append, a regular file and no symlink) and close what was open; open_errno tells. The old file stays where the new one cannot
+ * be opened. */
 void log_open_work(struct job *job);
 /* Write a block's records, each as a line of its own. */
 void log_write_work(struct job *job);

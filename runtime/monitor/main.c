@@ -1,4 +1,5 @@
-/* crisp-monitor POD_ID, with crispd's connection as fd 3. Started by crispd only (runtime/spawn.c); everything else comes by messages (runtime/protocol.h). */
+/* crisp-monitor POD_ID, with crispd's connection as fd 3. Started by crispd only (runtime/spawn.c); everything else comes by messages
+ * (runtime/protocol.h). */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -51,8 +52,8 @@ monitor_maybe_end(struct monitor *m)
     _exit(0);
 }
 
-/* Nothing of crispd's session, terminal, signals or files is kept; orphans of the containers come here; nobody looks into this process (a container that joins the
- * host's pid namespace could). */
+/* Nothing of crispd's session, terminal, signals or files is kept; orphans of the containers come here; nobody looks into this process (a container
+ * that joins the host's pid namespace could). */
 static void
 become_monitor(void)
 {

@@ -1,8 +1,9 @@
 /* crisp-monitor: the process that owns a pod's namespaces and its containers' stdio, logs and exit codes; it outlives crispd (design.md §1).
  *
- * One thread runs one epoll loop (monitor.c) over sources (source.h): the connection to crispd (connection.c), the channel to each process that is being launched (task.c), the
- * containers' output (stdio.c), the death of children (reap.c), and what the two writers have finished (writer.h). All of its memory is one mapping, made at the
- * start and touched as it is used: nothing is allocated later. It has no log: what a person should know goes to crispd as a warning. */
+ * One thread runs one epoll loop (monitor.c) over sources (source.h): the connection to crispd (connection.c), the channel to each process that is
+ * being launched (task.c), the containers' output (stdio.c), the death of children (reap.c), and what the two writers have finished (writer.h). All
+ * of its memory is one mapping, made at the start and touched as it is used: nothing is allocated later. It has no log: what a person should know
+ * goes to crispd as a warning. */
 #pragma once
 
 #include <limits.h>
@@ -19,10 +20,11 @@
 /* Beyond these a request is refused with EAGAIN. A pod has few containers; dead ones stay until they are deleted. */
 enum { CONTAINERS_MAX = 256, EXECS_MAX = 256 };
 
-/* How long an exit waits to be told until all output is in the log; how long a delete waits for a log that hangs; how long END waits for what it killed. */
+/* How long an exit waits to be told until all output is in the log; how long a delete waits for a log that hangs; how long END waits for what it
+ * killed. */
 #define SETTLE_NS (INT64_C(250) * 1000 * 1000)
 #define DELETE_NS (INT64_C(1000) * 1000 * 1000)
-#define END_NS (INT64_C(3000) * 1000 * 1000)
+#define END_NS    (INT64_C(3000) * 1000 * 1000)
 /* When an exit record is flushed to the disk: a container that is deleted at once, or a pod that ends at once, need not wait for the disk. */
 #define SYNC_NS (INT64_C(500) * 1000 * 1000)
 
@@ -84,9 +86,9 @@ struct monitor {
     int epoll;
     int null;
     int own_pid_ns;
-    int pod_pid_ns;  /* shared pid namespace; -1 */
-    pid_t pod_init;  /* its init; 0 */
-    int shm;         /* the pod's shm: launch_pod_shm's; -1 */
+    int pod_pid_ns; /* shared pid namespace; -1 */
+    pid_t pod_init; /* its init; 0 */
+    int shm;        /* the pod's shm: launch_pod_shm's; -1 */
     int state_dir;
     int containers_dir;
     bool has_pod; /* POD was carried out */

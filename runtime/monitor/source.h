@@ -1,5 +1,5 @@
-/* Where things come from in the monitor's loop: a file descriptor and the handler of what it has. Handlers never block. One event is taken from epoll at a time, so a
- * handler may remove any source, its own too. */
+/* Where things come from in the monitor's loop: a file descriptor and the handler of what it has. Handlers never block. One event is taken from epoll
+ * at a time, so a handler may remove any source, its own too. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,4 +19,4 @@ void source_pause(struct monitor *m, struct source *source);
 void source_resume(struct monitor *m, struct source *source);
 void source_close(struct monitor *m, struct source *source);
 
-#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))

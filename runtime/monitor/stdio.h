@@ -2,11 +2,13 @@
  *
  *   2026-01-02T03:04:05.678901234Z stdout F line
  *
- * by the logs' writer. A line longer than LOG_PIECE_MAX is cut into pieces tagged P; so is what has no newline when the stream ends, or when nothing follows for FLUSH_NS
- * (a prompt). What waits for its newline is kept in the stream's tail. The memory is bounded: a pod has BLOCKS_MAX blocks, a stream has at most BLOCKS_PER_STREAM of them on
- * their way; when there is none, or the container writes more than its rate, the pipe is not read, which slows the container instead of losing a line.
+ * by the logs' writer. A line longer than LOG_PIECE_MAX is cut into pieces tagged P; so is what has no newline when the stream ends, or when nothing
+ * follows for FLUSH_NS (a prompt). What waits for its newline is kept in the stream's tail. The memory is bounded: a pod has BLOCKS_MAX blocks, a
+ * stream has at most BLOCKS_PER_STREAM of them on their way; when there is none, or the container writes more than its rate, the pipe is not read,
+ * which slows the container instead of losing a line.
  *
- * The log's fd belongs to the writer's thread: open, write, reopen and close are jobs, done in the order of their submission, so that reopen lies between two records. */
+ * The log's fd belongs to the writer's thread: open, write, reopen and close are jobs, done in the order of their submission, so that reopen lies
+ * between two records. */
 #pragma once
 
 #include <limits.h>
@@ -50,11 +52,11 @@ struct stream {
 
 struct log {
     struct job open_job, close_job;
-    int fd;                /* the writer's */
-    int open_errno;        /* of the last open job */
-    int write_errno;       /* the first that lost something; written by the writer, read when its block is back */
-    bool told;             /* … and told to crispd */
-    _Atomic bool abandon;  /* do not wait for space any longer */
+    int fd;               /* the writer's */
+    int open_errno;       /* of the last open job */
+    int write_errno;      /* the first that lost something; written by the writer, read when its block is back */
+    bool told;            /* … and told to crispd */
+    _Atomic bool abandon; /* do not wait for space any longer */
     char path[PATH_MAX];
 };
 
@@ -62,7 +64,7 @@ struct stdio {
     bool tty, stdin_once;
     int64_t rate;    /* bytes a second; 0: no limit */
     int64_t paid_ns; /* monotonic: what was read so far is paid for then, at that rate */
-    int in; /* where input for the container is written (pipe or terminal); -1 */
+    int in;          /* where input for the container is written (pipe or terminal); -1 */
     struct stream out, err;
     struct log log;
     char tails[2][LOG_PIECE_MAX]; /* at the end: pages that most containers never touch */
@@ -70,7 +72,8 @@ struct stdio {
 
 void block_pool_open(struct block_pool *pool);
 
-/* Make the pipes the container's process gets: child[0..2], to be closed by the caller after the clone; -1 where the terminal or /dev/null takes the place. 0 or an errno. */
+/* Make the pipes the container's process gets: child[0..2], to be closed by the caller after the clone; -1 where the terminal or /dev/null takes the
+ * place. 0 or an errno. */
 int stdio_open(struct monitor *m, struct container *c, bool tty, bool stdin_open, int child[3]);
 /* The terminal's master, which the container's process has opened. */
 void stdio_console(struct monitor *m, struct container *c, int master);

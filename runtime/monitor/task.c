@@ -94,8 +94,8 @@ pod_init_run(void)
 {
     sigset_t all;
     launch_close_others(NULL, 0);
-    if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) == 0 && mount("none", "/proc", "tmpfs", MS_RDONLY, NULL) == 0 &&
-        chdir("/proc") == 0 && syscall(SYS_pivot_root, ".", ".") == 0)
+    if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) == 0 &&
+        mount("none", "/proc", "tmpfs", MS_RDONLY, NULL) == 0 && chdir("/proc") == 0 && syscall(SYS_pivot_root, ".", ".") == 0)
         (void)umount2(".", MNT_DETACH);
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}};

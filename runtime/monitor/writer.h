@@ -1,5 +1,5 @@
-/* A thread that does what may block on a disk, one job after the other, so that the loop never does. There are two: one for exit records, one for log files
- * and fsync, since a log directory that hangs must not hold back the news of an exit.
+/* A thread that does what may block on a disk, one job after the other, so that the loop never does. There are two: one for exit records, one for log
+ * files and fsync, since a log directory that hangs must not hold back the news of an exit.
  *
  * A job belongs to the writer from writer_submit until its `done` ran in the loop. Nothing is allocated: jobs are parts of what they are about. */
 #pragma once

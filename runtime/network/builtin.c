@@ -233,19 +233,23 @@ published_ports(struct builtin *b, size_t *count)
     return ports;
 }
 
+/* With table_lock held. */
+static int
+reset_table(struct builtin *b, struct error *err)
+{
+    size_t count;
+    cleanup_free struct nft_port *ports = published_ports(b, &count);
+    return nft_reset(b->bridge, b->ipam.pools, b->ipam.pool_count, ports, count, err);
+}
+
 /* Where it is missing, or at start: what stands there then may be an older crisp's. */
 static int
 make_table(struct builtin *b, bool at_start, struct error *err)
 {
-    size_t count;
-    int result = 0;
     if (b->netfilter < 0)
         return error_set(err, ERR_UNSUPPORTED, "the kernel has no nftables");
     (void)pthread_mutex_lock(&b->table_lock);
-    if (at_start || !nft_is_present(b->netfilter)) {
-        cleanup_free struct nft_port *ports = published_ports(b, &count);
-        result = nft_reset(b->bridge, b->ipam.pools, b->ipam.pool_count, ports, count, err);
-    }
+    int result = at_start || !nft_is_present(b->netfilter) ? reset_table(b, err) : 0;
     (void)pthread_mutex_unlock(&b->table_lock);
     return result;
 }
@@ -257,6 +261,18 @@ tell(const char *before, const char *now)
         log_error("the built-in network is not ready", "reason", now);
     else if (*before && !*now)
         log_info("the built-in network is ready");
+}
+
+static void
+warn_overlaps(const struct builtin *b)
+{
+    for (size_t i = 0; i < b->ipam.pool_count; i++) {
+        cleanup_free char *where = host_overlap(&b->ipam.pools[i], b->bridge);
+        char text[IP_TEXT_SIZE];
+        if (where)
+            log_warn("an address pool of the built-in network overlaps with another network of this host; choose another pool", "pool",
+                     ip_format(&b->ipam.pools[i].ip, text), "with", where);
+    }
 }
 
 static uint32_t
@@ -285,6 +301,8 @@ builtin_repair(struct builtin *b, bool at_start)
     b->mtu = mtu < MTU_LEAST && ipv6 ? MTU_LEAST : mtu;
     unlock(b);
     warn_foreign_drops(b);
+    if (at_start)
+        warn_overlaps(b);
 }
 
 bool
@@ -347,7 +365,9 @@ static int
 take_addresses(struct attach *a, struct ipam_lease *out, struct error *err)
 {
     struct ipam_lease both;
-    TRY(ipam_take(&a->b->ipam, a->request->ip, &both, err));
+    const char *asked = a->request->ip ? a->request->ip : "";
+    cleanup_free char *wanted = str_ndup(asked, strcspn(asked, "/")); /* CNI's form has a prefix length; ours is the pool's */
+    TRY(ipam_take(&a->b->ipam, wanted, &both, err));
     ipam_give_back(&a->b->ipam, &both); /* until keep_lease takes those of the families that pod and host have */
     *out = (struct ipam_lease){0};
     for (size_t i = 0; i < both.count; i++)
@@ -476,6 +496,18 @@ builtin_forget_flows(struct builtin *b)
         conntrack_forget(ports, count);
 }
 
+/* With table_lock held. A firewall's restart may just have taken the table away. */
+static int
+add_ports(struct builtin *b, const struct lease *lease, struct error *err)
+{
+    struct error why;
+    if (nft_add_ports(b->netfilter, lease->ports, lease->port_count, &why) == 0)
+        return 0;
+    if (why.errnum == ENOENT && reset_table(b, err) == 0)
+        return nft_add_ports(b->netfilter, lease->ports, lease->port_count, err);
+    return error_errno(err, why.errnum, "add a host port");
+}
+
 static int
 publish(struct attach *a, struct error *err)
 {
@@ -483,7 +515,7 @@ publish(struct attach *a, struct error *err)
     if (!a->lease.port_count)
         return 0;
     (void)pthread_mutex_lock(&b->table_lock);
-    int result = nft_add_ports(b->netfilter, a->lease.ports, a->lease.port_count, err);
+    int result = add_ports(b, &a->lease, err);
     lock(b);
     find_lease(b, a->request->pod_id)->published = result == 0;
     if (result == 0)

@@ -32,6 +32,7 @@ struct cni {
     char status[REASON_SIZE];   /* what STATUS said; "": fine */
     struct strv skipped;        /* told already */
     struct strv orphans;        /* to be detached */
+    struct strv known;          /* pods there were at the last cni_collect */
     bool collect;
 };
 
@@ -288,7 +289,20 @@ detach_orphan(struct cni *cni, const char *pod_id)
         log_info("took back the network attachment of a pod that is gone", "pod", pod_id);
 }
 
-/* The list is read under the lock that keeps attachments from coming: one that is not in it would be taken away. */
+static int
+list_valid(struct cni *cni, struct strv *ids, struct error *err)
+{
+    TRY(record_list(cni->store, ids, err));
+    lock(cni);
+    for (size_t i = 0; i < cni->known.count; i++)
+        if (!strv_has(ids, cni->known.items[i]))
+            strv_add(ids, cni->known.items[i]);
+    unlock(cni);
+    return 0;
+}
+
+/* The records are listed under the lock that keeps attachments from coming: one that is not in the list would be taken away. A pod whose record was
+ * lost is in it, too. */
 static void
 collect_garbage(struct cni *cni)
 {
@@ -299,7 +313,7 @@ collect_garbage(struct cni *cni)
         return;
     struct cni_call call = {.config = config, .plugin_dirs = &cni->plugin_dirs, .timeout_ns = cni->timeout_ns, .cancel = cni->closing};
     (void)pthread_rwlock_wrlock(&cni->operations);
-    if (record_list(cni->store, &ids, &err) == 0 && cni_gc(&call, &ids, &err) == 0)
+    if (list_valid(cni, &ids, &err) == 0 && cni_gc(&call, &ids, &err) == 0)
         *err.message = '\0';
     (void)pthread_rwlock_unlock(&cni->operations);
     if (*err.message && !cancel_is_set(cni->closing))
@@ -330,13 +344,14 @@ cni_keep_house(struct cni *cni)
 }
 
 void
-cni_collect(struct cni *cni, struct strv *orphans)
+cni_collect(struct cni *cni, const struct strv *orphans, const struct strv *pod_ids)
 {
     lock(cni);
     strv_copy(&cni->orphans, orphans);
+    strv_free(&cni->known);
+    strv_copy(&cni->known, pod_ids);
     cni->collect = true;
     unlock(cni);
-    strv_free(orphans);
 }
 
 int
@@ -363,6 +378,7 @@ cni_close(struct cni *cni)
     strv_free(&cni->plugin_dirs);
     strv_free(&cni->skipped);
     strv_free(&cni->orphans);
+    strv_free(&cni->known);
     (void)pthread_rwlock_destroy(&cni->operations);
     (void)pthread_mutex_destroy(&cni->lock);
     free(cni->config_dir);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -138,14 +139,28 @@ cni_config_from_json(const json_t *json, const char *file, struct error *err)
     return config;
 }
 
+/* A pipe put there would never end. */
+static int
+read_regular(int dir, const char *name, char **text, size_t *length, struct error *err)
+{
+    struct stat st;
+    cleanup_close int fd = TRY(file_open(dir, name, O_RDONLY | O_NONBLOCK, 0, err));
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return error_set(err, ERR_INVALID, "it is no file");
+    return file_read_fd(fd, name, CONFIG_BYTES_MAX, text, length, err);
+}
+
 static struct cni_config *
 load_file(int dir, const char *dir_name, const char *name, struct error *err)
 {
     cleanup_free char *text = NULL, *path = str_printf("%s/%s", dir_name, name);
     size_t length;
     json_error_t bad;
-    TRY_OR_NULL(file_read(dir, name, CONFIG_BYTES_MAX, &text, &length, err));
-    cleanup_json json_t *json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &bad);
+    if (read_regular(dir, name, &text, &length, err) < 0) {
+        (void)error_prefix(err, "%s", path);
+        return NULL;
+    }
+    cleanup_json json_t *json = json_loadb(text, length, 0, &bad);
     if (!json) {
         (void)error_set(err, ERR_INVALID, "%s:%d: %s", path, bad.line, bad.text);
         return NULL;

@@ -1,12 +1,16 @@
 #include "runtime/network/host.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/str.h"
+
+CLEANUP_DEFINE(ifaddrsp, struct ifaddrs *, freeifaddrs)
 
 #define CONF6 "/proc/sys/net/ipv6/conf"
 
@@ -32,13 +36,20 @@ host_has_ipv6(void)
     return has_value(CONF6 "/all/disable_ipv6", "0");
 }
 
+/* Not those to come ("default"): on another runtime's interface a pod might advertise itself. */
+static bool
+may_advertise(const char *interface)
+{
+    return interface[0] != '.' && !str_eq(interface, "all") && !str_eq(interface, "default") && !str_eq(interface, "lo");
+}
+
 static void
 keep_advertisements(void)
 {
     cleanup_closedir DIR *dir = opendir(CONF6);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         cleanup_free char *path = str_printf(CONF6 "/%s/accept_ra", entry->d_name);
-        if (entry->d_name[0] != '.' && !str_eq(entry->d_name, "all") && has_value(path, "1"))
+        if (may_advertise(entry->d_name) && has_value(path, "1"))
             (void)file_put(AT_FDCWD, path, "2", NULL);
     }
 }
@@ -58,4 +69,39 @@ host_forward(const char *bridge, bool ipv6, struct error *err)
     /* Until its link-local address has passed duplicate address detection, a bridge asks for no pod's hardware address: two seconds of silence. */
     TRY(set_value(accept_dad, "0", err));
     return set_value(accept_ra, "0", err); /* no pod may be the host's router (CVE-2020-10749) */
+}
+
+static const unsigned char *
+address_bytes(const struct sockaddr *address)
+{
+    return address->sa_family == AF_INET ? (const unsigned char *)&((const struct sockaddr_in *)(const void *)address)->sin_addr
+                                         : (const unsigned char *)&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+}
+
+/* Two networks overlap where they agree in all bits of both masks. */
+static bool
+overlaps(const struct ip_net *pool, const struct ifaddrs *a)
+{
+    const unsigned char *address = address_bytes(a->ifa_addr), *mask = address_bytes(a->ifa_netmask);
+    for (unsigned bit = 0; bit < pool->prefix; bit++) {
+        unsigned char one = (unsigned char)(0x80u >> (bit % 8));
+        if ((mask[bit / 8] & one) && ((address[bit / 8] ^ pool->ip.bytes[bit / 8]) & one))
+            return false;
+    }
+    return true;
+}
+
+char *
+host_overlap(const struct ip_net *pool, const char *bridge)
+{
+    cleanup(ifaddrsp) struct ifaddrs *all = NULL;
+    if (getifaddrs(&all) < 0)
+        return NULL;
+    for (const struct ifaddrs *a = all; a; a = a->ifa_next) {
+        if (!a->ifa_addr || !a->ifa_netmask || a->ifa_addr->sa_family != pool->ip.family || str_eq(a->ifa_name, bridge) || !overlaps(pool, a))
+            continue;
+        char text[INET6_ADDRSTRLEN];
+        return str_printf("%s %s", a->ifa_name, inet_ntop(pool->ip.family, address_bytes(a->ifa_addr), text, sizeof text));
+    }
+    return NULL;
 }

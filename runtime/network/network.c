@@ -148,7 +148,7 @@ network_collect(struct network *n, const struct strv *pod_ids)
         else if (builtin_detach(n->builtin, ids.items[i], -1, NULL, &err) < 0)
             log_warn("a network attachment whose pod is gone cannot be taken back", "pod", ids.items[i], "error", err.message);
     }
-    cni_collect(n->cni, &orphans);
+    cni_collect(n->cni, &orphans, pod_ids);
     (void)eventfd_write(n->wake, 1);
 }
 

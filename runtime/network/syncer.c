@@ -12,7 +12,7 @@
 #include "base/str.h"
 #include "runtime/network/worker.h"
 
-enum { ITEMS_MAX = 1024, GATHER_NS = 300 * 1000 * 1000 };
+enum { ITEMS_MAX = 256, GATHER_NS = 300 * 1000 * 1000 };
 
 struct item {
     int dir; /* ours */
