@@ -16,6 +16,7 @@
 struct arrived {
     const char *chain_id;
     const char *incoming;
+    const char *blob; /* NULL: not kept */
     uint64_t bytes, inodes;
     const char *placed; /* where it was renamed to; the new index' */
 };
@@ -51,10 +52,18 @@ incoming_valid(const char *name)
     return strspn(name, "0123456789") == strlen(name);
 }
 
+/* "N.blob" */
+static bool
+blob_name_valid(const char *name)
+{
+    size_t digits = strspn(name, "0123456789");
+    return digits > 0 && str_eq(name + digits, ".blob");
+}
+
 static int
 read_layers(struct commit *c, const struct message *done, struct error *err)
 {
-    size_t at_chain = 0, at_incoming = 0, at_bytes = 0, at_inodes = 0, length, other;
+    size_t at_chain = 0, at_incoming = 0, at_bytes = 0, at_inodes = 0, at_blob = 0, length, other;
     c->layers = mem_zalloc(MANIFEST_LAYERS_MAX, sizeof *c->layers);
     for (const char *chain; (chain = message_next(done, PULL_CHAIN, &at_chain, &length)) && c->layer_count < MANIFEST_LAYERS_MAX; c->layer_count++) {
         struct arrived *layer = &c->layers[c->layer_count];
@@ -69,6 +78,8 @@ read_layers(struct commit *c, const struct message *done, struct error *err)
             return error_set(err, ERR_INTERNAL, "crisp-pull's message is malformed");
         memcpy(&layer->bytes, bytes, sizeof layer->bytes);
         memcpy(&layer->inodes, inodes, sizeof layer->inodes);
+        const char *blob = message_next(done, PULL_BLOB, &at_blob, &length);
+        layer->blob = blob && length > 1 && !blob[length - 1] && blob_name_valid(blob) ? blob : NULL;
     }
     return 0;
 }
@@ -78,6 +89,18 @@ write_blob(struct commit *c, const char *digest, const char *text, size_t length
 {
     cleanup_free char *path = blob_path(digest);
     return file_replace(c->images->images_dir, path, text, length, 0600, true, err);
+}
+
+/* Kept for export and repair; an image is whole without them, so a failure here fails nothing. crisp-pull has verified them; who reads them does it
+ * again. */
+static void
+keep_blobs(const struct commit *c, const struct manifest *manifest)
+{
+    for (size_t i = 0; i < c->layer_count && i < manifest->count; i++) {
+        cleanup_free char *path = blob_path(manifest->layers[i].digest);
+        if (c->images->keep_layer_blobs && c->layers[i].blob)
+            (void)renameat(c->session, c->layers[i].blob, c->images->images_dir, path);
+    }
 }
 
 /* Of several pulls that shared a layer the first brings it. */
@@ -145,11 +168,12 @@ take_names_away(struct commit *c, const struct strv *names)
 static int
 add_image(struct commit *c, const struct manifest *manifest, struct error *err)
 {
-    cleanup_strv struct strv names = {0}, chains = {0};
+    cleanup_strv struct strv names = {0}, chains = {0}, blobs = {0};
     const struct image_record *old = index_find_id(c->next, c->config_digest);
     TRY(collect_names(c, old, &names, err));
     for (size_t i = 0; i < c->layer_count; i++)
         strv_add(&chains, c->layers[i].chain_id);
+    manifest_layer_digests(manifest, &blobs);
     if (old)
         index_remove_image(c->next, old);
     take_names_away(c, &names);
@@ -161,6 +185,7 @@ add_image(struct commit *c, const struct manifest *manifest, struct error *err)
         .annotations = &manifest->annotations,
         .names = &names,
         .chains = &chains,
+        .blobs = &blobs,
         .pinned = &c->images->pinned,
     };
     index_add_image(c->next, TRY_PTR(image_record_new(c->next, &source, err)));
@@ -178,7 +203,9 @@ look_up_again(struct commit *c, struct error *err)
     const char *const names[] = {c->reference, by_digest, c->config_digest};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct image *image = TRY_PTR(images_find(c->images, names[i], err));
-        int result = str_eq(image->id, c->config_digest) ? 0 : error_set(err, ERR_INTERNAL, "%s is %s after the pull, not %s", names[i], image->id, c->config_digest);
+        int result = str_eq(image->id, c->config_digest)
+                         ? 0
+                         : error_set(err, ERR_INTERNAL, "%s is %s after the pull, not %s", names[i], image->id, c->config_digest);
         for (size_t n = 0; n < image->layers.count && result == 0; n++) {
             cleanup_close int layer = file_open(c->images->layers_dir, image->layers.items[n], O_RDONLY | O_DIRECTORY, 0, err);
             result = layer < 0 ? error_prefix(err, "layer %s of the image", image->layers.items[n]) : 0;
@@ -232,6 +259,7 @@ change_index(struct commit *c, const struct manifest *manifest, struct error *er
     TRY(write_blob(c, c->manifest_digest, c->manifest_text, c->manifest_length, err));
     TRY(write_blob(c, c->config_digest, c->config_text, c->config_length, err));
     c->next = index_copy(c->images->index);
+    keep_blobs(c, manifest);
     TRY(place_layers(c, err));
     TRY(add_image(c, manifest, err));
     return images_publish(c->images, index_ref(c->next), false, err);

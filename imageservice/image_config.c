@@ -6,14 +6,16 @@
 static const struct text_field {
     const char *key;
     size_t offset;
-} run_texts[] = {
-    {"User", offsetof(struct image_config, user)},
-    {"WorkingDir", offsetof(struct image_config, working_dir)},
-    {"StopSignal", offsetof(struct image_config, stop_signal)},
-}, platform_texts[] = {
-    {"os", offsetof(struct image_config, os)},
-    {"architecture", offsetof(struct image_config, architecture)},
-    {"variant", offsetof(struct image_config, variant)},
+} run_texts[] =
+    {
+        {"User", offsetof(struct image_config, user)},
+        {"WorkingDir", offsetof(struct image_config, working_dir)},
+        {"StopSignal", offsetof(struct image_config, stop_signal)},
+},
+  platform_texts[] = {
+      {"os", offsetof(struct image_config, os)},
+      {"architecture", offsetof(struct image_config, architecture)},
+      {"variant", offsetof(struct image_config, variant)},
 };
 
 static int

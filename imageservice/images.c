@@ -373,12 +373,13 @@ static bool
 blob_is_needed(const struct index *index, const char *digest)
 {
     for (size_t i = 0; i < index->image_count; i++)
-        if (str_eq(index->images[i]->image.id, digest) || str_eq(index->images[i]->manifest_digest, digest))
+        if (str_eq(index->images[i]->image.id, digest) || str_eq(index->images[i]->manifest_digest, digest) ||
+            strv_has(&index->images[i]->blobs, digest))
             return true;
     return false;
 }
 
-/* Manifests and configurations of images that are no more. Layer blobs, where they are kept, go when they can't be told from those. */
+/* Manifests, configurations and kept layers of images that are no more. */
 static void
 delete_blobs(struct images *images, const char *algorithm)
 {

@@ -37,12 +37,12 @@ void images_claim(struct images *images, const char *holder, const struct strv *
 /* The index as it is; the caller unrefs it. */
 struct index *images_index(struct images *images);
 
-/* With `writing` held: make `next` (taken over) the index, on disk and then in memory; with `sweep` without the layers and blobs that nobody needs, which are
- * deleted then. On failure nothing has changed. */
+/* With `writing` held: make `next` (taken over) the index, on disk and then in memory; with `sweep` without the layers and blobs that nobody needs,
+ * which are deleted then. On failure nothing has changed. */
 int images_publish(struct images *images, struct index *next, bool sweep, struct error *err);
 
-/* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory. The id, which the
- * caller frees. */
+/* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory. The id,
+ * which the caller frees. */
 char *images_commit(struct images *images, const char *reference, int session, struct message *done, struct error *err);
 
 struct pulls;

@@ -25,12 +25,12 @@ struct images; /* the service */
 
 /* What the operator configured; copied by images_open. */
 struct images_options {
-    const char *root;               /* /var/lib/crisp */
-    const char *state;              /* /run/crisp: crisp-pull's socket */
-    const char *pull_program;       /* path of crisp-pull */
-    struct strv certs_dirs;         /* where hosts.toml files are looked for, in this order: /etc/crisp/certs.d, /etc/containerd/certs.d */
-    struct strv pinned;             /* references that garbage collection shall leave (Image.pinned) */
-    int64_t parallel_downloads;     /* blobs at once, of all pulls */
+    const char *root;           /* /var/lib/crisp */
+    const char *state;          /* /run/crisp: crisp-pull's socket */
+    const char *pull_program;   /* path of crisp-pull */
+    struct strv certs_dirs;     /* where hosts.toml files are looked for, in this order: /etc/crisp/certs.d, /etc/containerd/certs.d */
+    struct strv pinned;         /* references that garbage collection shall leave (Image.pinned) */
+    int64_t parallel_downloads; /* blobs at once, of all pulls */
     bool keep_layer_blobs;
 };
 
@@ -56,8 +56,8 @@ struct image {
     bool pinned;
     struct strmap annotations; /* of the manifest */
     struct image_config config;
-    char *config_json;         /* the configuration blob, for verbose status */
-    struct strv layers;        /* short directory names below root/layers, the lowest layer first */
+    char *config_json;  /* the configuration blob, for verbose status */
+    struct strv layers; /* short directory names below root/layers, the lowest layer first */
 };
 
 /* As runtime.v1.AuthConfig; NULL or "" where not given. Never logged, never part of an error; borrowed for the call. */
@@ -65,17 +65,17 @@ struct image_auth {
     const char *username, *password, *auth, *server_address, *identity_token, *registry_token;
 };
 
-/* Open the store: make what is missing, load the index (a torn or damaged record is set aside, logged and skipped, never fatal), delete what was being
- * unpacked when the last crispd died. */
+/* Open the store: make what is missing, load the index (a torn or damaged record is set aside, logged and skipped, never fatal), delete what was
+ * being unpacked when the last crispd died. */
 int images_open(const struct images_options *options, struct images **out, struct error *err);
 /* Ends crisp-pull if it runs; pulls under way fail with ERR_UNAVAILABLE. */
 void images_close(struct images *images);
 
-/* Pull `reference` (normalized as Docker does: docker.io, library/, latest) for this machine's platform. Returns the image id, which the caller frees.
- * Pulls of the same image at the same time are one. Returns only after the image was found again under every name it will be asked for and its
+/* Pull `reference` (normalized as Docker does: docker.io, library/, latest) for this machine's platform. Returns the image id, which the caller
+ * frees. Pulls of the same image at the same time are one. Returns only after the image was found again under every name it will be asked for and its
  * layers were opened, all of it durable. A caller whose patience ends stops waiting; a pull nobody waits for stops. Errors: ERR_INVALID
- * (reference), ERR_NOT_FOUND (no such repository or tag), ERR_AUTH, ERR_DENIED, ERR_EXHAUSTED (429, disk full), ERR_UNAVAILABLE (registry down), ERR_INTERNAL
- * (digest or size mismatch), each naming registry, repository, step and the registry's own words. [CRI PullImage] */
+ * (reference), ERR_NOT_FOUND (no such repository or tag), ERR_AUTH, ERR_DENIED, ERR_EXHAUSTED (429, disk full), ERR_UNAVAILABLE (registry down),
+ * ERR_INTERNAL (digest or size mismatch), each naming registry, repository, step and the registry's own words. [CRI PullImage] */
 char *images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
 
 /* Find an image by tag, digest, tag with digest, id ("sha256:…" or bare hex) or unique id prefix. NULL with ERR_NOT_FOUND, ERR_INVALID (malformed,

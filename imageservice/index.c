@@ -18,8 +18,7 @@ static void
 add_layer_record(struct index *index, const struct layer_record *record)
 {
     index->layers = mem_realloc(index->layers, index->layer_count + 1, sizeof *index->layers);
-    index->layers[index->layer_count++] =
-        (struct layer_record){str_dup(record->chain_id), str_dup(record->name), record->bytes, record->inodes};
+    index->layers[index->layer_count++] = (struct layer_record){str_dup(record->chain_id), str_dup(record->name), record->bytes, record->inodes};
 }
 
 struct index *
@@ -145,6 +144,7 @@ index_rename_image(struct index *index, const struct image_record *image, const 
         .annotations = &image->image.annotations,
         .names = names,
         .chains = &image->chains,
+        .blobs = &image->blobs,
         .pinned = pinned,
     };
     for (size_t i = 0; i < index->image_count; i++)
@@ -191,6 +191,7 @@ image_record_new(const struct index *index, const struct image_source *source, s
     record->manifest_digest = str_dup(source->manifest_digest);
     record->image.config_json = str_ndup(source->config_json, source->config_length);
     strmap_copy(&record->image.annotations, source->annotations);
+    strv_copy(&record->blobs, source->blobs);
     set_names(record, source->names, source->pinned);
     if (image_config_parse(source->config_json, source->config_length, &record->image.config, NULL, err) == 0 &&
         set_layers(record, index, source->chains, err) == 0)
@@ -222,6 +223,7 @@ image_record_unref(struct image_record *record)
     free(record->manifest_digest);
     strv_free(&record->names);
     strv_free(&record->chains);
+    strv_free(&record->blobs);
     free(record);
 }
 

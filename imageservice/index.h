@@ -1,5 +1,5 @@
-/* The index: which images and layers there are, at one moment. Immutable once published: who wants a change copies it, changes the copy and publishes that;
- * readers hold the one they got. On disk it is one file, replaced as a whole. */
+/* The index: which images and layers there are, at one moment. Immutable once published: who wants a change copies it, changes the copy and publishes
+ * that; readers hold the one they got. On disk it is one file, replaced as a whole. */
 #pragma once
 
 #include <stdatomic.h>
@@ -13,6 +13,7 @@ struct image_record {
     char *manifest_digest;
     struct strv names;  /* repo_tags and repo_digests */
     struct strv chains; /* chain ids of image.layers */
+    struct strv blobs;  /* the digests of the layers as they are packed, for keep_layer_blobs */
 };
 
 struct layer_record {
@@ -55,7 +56,7 @@ struct image_source {
     const char *id, *manifest_digest, *config_json;
     size_t config_length;
     const struct strmap *annotations;
-    const struct strv *names, *chains, *pinned;
+    const struct strv *names, *chains, *blobs, *pinned;
 };
 
 /* One reference, the caller's. ERR_INVALID for a configuration that can't be read, ERR_NOT_FOUND when a layer is not in `index`. */
@@ -64,8 +65,8 @@ struct image_record *image_record_ref(struct image_record *record);
 void image_record_unref(struct image_record *record);
 CLEANUP_DEFINE(image_record_unrefp, struct image_record *, image_record_unref)
 
-/* images/index.json below `images_dir`, and the blobs it needs. A file that can't be read at all is set aside (index.json.damaged-N) and the index is empty;
- * a record that can't is logged and left out. Only running out of permissions or a disk that fails is an error. */
+/* images/index.json below `images_dir`, and the blobs it needs. A file that can't be read at all is set aside (index.json.damaged-N) and the index is
+ * empty; a record that can't is logged and left out. Only running out of permissions or a disk that fails is an error. */
 struct index *index_load(int images_dir, const struct strv *pinned, struct error *err);
 int index_save(int images_dir, const struct index *index, struct error *err);
 

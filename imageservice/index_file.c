@@ -32,8 +32,8 @@ index_json(const struct index *index)
     json_t *layers = json_array(), *images = json_array();
     for (size_t i = 0; i < index->layer_count; i++) {
         const struct layer_record *l = &index->layers[i];
-        (void)json_array_append_new(layers, json_pack("{s:s,s:s,s:I,s:I}", "chain", l->chain_id, "name", l->name, "bytes", (json_int_t)l->bytes, "inodes",
-                                                      (json_int_t)l->inodes));
+        (void)json_array_append_new(layers, json_pack("{s:s,s:s,s:I,s:I}", "chain", l->chain_id, "name", l->name, "bytes", (json_int_t)l->bytes,
+                                                      "inodes", (json_int_t)l->inodes));
     }
     for (size_t i = 0; i < index->image_count; i++) {
         const struct image_record *r = index->images[i];
@@ -89,10 +89,10 @@ load_blob(int images_dir, const char *digest, char **text, size_t *length, struc
 static int
 load_image(int images_dir, struct index *index, const json_t *object, const struct strv *pinned, struct error *err)
 {
-    cleanup_strv struct strv names = {0}, chains = {0};
+    cleanup_strv struct strv names = {0}, chains = {0}, blobs = {0};
     cleanup_free char *manifest_text = NULL, *config_text = NULL;
     cleanup_manifest struct manifest manifest = {0};
-    struct image_source source = {.names = &names, .chains = &chains, .pinned = pinned, .annotations = &manifest.annotations};
+    struct image_source source = {.names = &names, .chains = &chains, .blobs = &blobs, .pinned = pinned, .annotations = &manifest.annotations};
     size_t manifest_length = 0;
     TRY(json_get_string(object, "id", &source.id, err));
     TRY(json_get_string(object, "manifest", &source.manifest_digest, err));
@@ -101,6 +101,7 @@ load_image(int images_dir, struct index *index, const json_t *object, const stru
     TRY(load_blob(images_dir, source.manifest_digest, &manifest_text, &manifest_length, err));
     TRY(load_blob(images_dir, source.id, &config_text, &source.config_length, err));
     TRY(manifest_parse(manifest_text, manifest_length, "", &manifest, err));
+    manifest_layer_digests(&manifest, &blobs);
     source.config_json = config_text;
     for (size_t i = 0; i < names.count; i++)
         if (index_find_name(index, names.items[i]))
@@ -127,7 +128,8 @@ load_records(int images_dir, struct index *index, const json_t *root, const stru
     json_array_foreach(json_object_get(root, "images"), i, item)
     {
         if (load_image(images_dir, index, item, pinned, &err) < 0)
-            log_warn("image index: an image is left out; pull it again", "image", json_string_value(json_object_get(item, "id")), "error", err.message);
+            log_warn("image index: an image is left out; pull it again", "image", json_string_value(json_object_get(item, "id")), "error",
+                     err.message);
     }
 }
 

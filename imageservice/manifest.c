@@ -6,20 +6,26 @@
 #include "imageservice/digest.h"
 #include "imageservice/json.h"
 
-#define OCI "application/vnd.oci.image."
+#define OCI    "application/vnd.oci.image."
 #define DOCKER "application/vnd.docker."
 
-const char manifest_accept[] = "Accept: " OCI "index.v1+json, " OCI "manifest.v1+json, " DOCKER "distribution.manifest.list.v2+json, " DOCKER
-                               "distribution.manifest.v2+json";
+const char manifest_accept[] =
+    "Accept: " OCI "index.v1+json, " OCI "manifest.v1+json, " DOCKER "distribution.manifest.list.v2+json, " DOCKER "distribution.manifest.v2+json";
 
 static const char *const index_types[] = {OCI "index.v1+json", DOCKER "distribution.manifest.list.v2+json", NULL};
 static const char *const schema1_types[] = {DOCKER "distribution.manifest.v1+json", DOCKER "distribution.manifest.v1+prettyjws", NULL};
 static const char *const config_types[] = {OCI "config.v1+json", DOCKER "container.image.v1+json", "application/octet-stream", "", NULL};
 /* How it is compressed is told by the bytes; the type only has to be a layer's. */
 static const char *const layer_types[] = {
-    OCI "layer.v1.tar",           OCI "layer.v1.tar+gzip",          OCI "layer.v1.tar+zstd",
-    DOCKER "image.rootfs.diff.tar", DOCKER "image.rootfs.diff.tar.gzip", DOCKER "image.rootfs.diff.tar.zstd",
-    "application/octet-stream",   "",                               NULL,
+    OCI "layer.v1.tar",
+    OCI "layer.v1.tar+gzip",
+    OCI "layer.v1.tar+zstd",
+    DOCKER "image.rootfs.diff.tar",
+    DOCKER "image.rootfs.diff.tar.gzip",
+    DOCKER "image.rootfs.diff.tar.zstd",
+    "application/octet-stream",
+    "",
+    NULL,
 };
 
 static bool
@@ -122,6 +128,13 @@ manifest_parse(const char *text, size_t length, const char *content_type, struct
     return error_prefix(err, "manifest");
 }
 
+void
+manifest_layer_digests(const struct manifest *manifest, struct strv *out)
+{
+    for (size_t i = 0; i < manifest->count; i++)
+        strv_add(out, manifest->layers[i].digest);
+}
+
 static void
 descriptor_free(struct descriptor *descriptor)
 {
@@ -146,7 +159,7 @@ manifest_free(struct manifest *manifest)
 static const struct {
     const char *machine, *architecture, *variant;
 } machines[] = {
-    {"x86_64", "amd64", ""}, {"aarch64", "arm64", "v8"}, {"armv7l", "arm", "v7"},       {"armv6l", "arm", "v6"},
+    {"x86_64", "amd64", ""}, {"aarch64", "arm64", "v8"}, {"armv7l", "arm", "v7"},    {"armv6l", "arm", "v6"},
     {"i686", "386", ""},     {"riscv64", "riscv64", ""}, {"ppc64le", "ppc64le", ""}, {"s390x", "s390x", ""},
 };
 
@@ -187,8 +200,8 @@ cpu_has(const char *amd64_level)
 #endif
 }
 
-/* How well the machine runs this: 0 not at all; more is better. A variant is "vN"; a newer machine runs older ones of arm. On amd64 the plain one comes
- * first: it is what the image's maker tested. */
+/* How well the machine runs this: 0 not at all; more is better. A variant is "vN"; a newer machine runs older ones of arm. On amd64 the plain one
+ * comes first: it is what the image's maker tested. */
 static int
 platform_rank(const struct platform *offered, const struct platform *wanted)
 {

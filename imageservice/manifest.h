@@ -1,5 +1,5 @@
-/* Manifests: what a registry answers for a tag or digest. Either an index (Docker: manifest list), which names one manifest per platform, or a manifest,
- * which names the configuration and the layers (OCI image spec "Image Index", "Image Manifest"; Docker's schema 2 has the same members). */
+/* Manifests: what a registry answers for a tag or digest. Either an index (Docker: manifest list), which names one manifest per platform, or a
+ * manifest, which names the configuration and the layers (OCI image spec "Image Index", "Image Manifest"; Docker's schema 2 has the same members). */
 #pragma once
 
 #include <stdbool.h>
@@ -26,16 +26,18 @@ struct platform {
 
 struct manifest {
     bool is_index;
-    struct descriptor config;  /* not of an index */
-    struct descriptor *layers; /* an index: the manifests */
+    struct descriptor config;   /* not of an index */
+    struct descriptor *layers;  /* an index: the manifests */
     struct platform *platforms; /* an index: of each */
     size_t count;
     struct strmap annotations;
 };
 
-/* Parse; the content itself says what it is, `content_type` helps where it doesn't. ERR_INVALID in words; ERR_UNSUPPORTED for Docker's schema 1 and for
- * layers and configurations of types that are no image. Freed by manifest_free. */
+/* Parse; the content itself says what it is, `content_type` helps where it doesn't. ERR_INVALID in words; ERR_UNSUPPORTED for Docker's schema 1 and
+ * for layers and configurations of types that are no image. Freed by manifest_free. */
 int manifest_parse(const char *text, size_t length, const char *content_type, struct manifest *out, struct error *err);
+/* Appends the digests of the layers. */
+void manifest_layer_digests(const struct manifest *manifest, struct strv *out);
 void manifest_free(struct manifest *manifest);
 #define cleanup_manifest cleanup(manifest_free)
 

@@ -1,4 +1,5 @@
-/* What crispd and crisp-pull say to each other, over one SOCK_SEQPACKET socket (base/message.h). The serial of every message is that of the pull it is about.
+/* What crispd and crisp-pull say to each other, over one SOCK_SEQPACKET socket (base/message.h). The serial of every message is that of the pull it
+ * is about.
  *
  *   crispd                                  crisp-pull
  *   PULL_START ─────────────────────────────▶ resolves the reference, reads manifest and configuration
@@ -30,18 +31,18 @@ enum pull_field {
     PULL_SERVER_ADDRESS = 5,
     PULL_IDENTITY_TOKEN = 6,
     PULL_REGISTRY_TOKEN = 7,
-    PULL_CHAIN = 8,            /* repeated: chain ids, the lowest layer first */
-    PULL_NAME = 9,             /* repeated, for each chain id: PULL_HAVE: its directory below layers/, "" when it is missing */
-    PULL_INCOMING = 10,        /* repeated, for each chain id: its directory below the session's, "" when it was there */
-    PULL_BYTES = 11,           /* repeated, for each chain id */
-    PULL_INODES = 12,          /* repeated, for each chain id */
-    PULL_REPO_DIGEST = 13,     /* of what the reference names: the index's, where there is one */
+    PULL_CHAIN = 8,        /* repeated: chain ids, the lowest layer first */
+    PULL_NAME = 9,         /* repeated, for each chain id: PULL_HAVE: its directory below layers/, "" when it is missing */
+    PULL_INCOMING = 10,    /* repeated, for each chain id: its directory below the session's, "" when it was there */
+    PULL_BYTES = 11,       /* repeated, for each chain id */
+    PULL_INODES = 12,      /* repeated, for each chain id */
+    PULL_REPO_DIGEST = 13, /* of what the reference names: the index's, where there is one */
     PULL_MANIFEST_DIGEST = 14,
     PULL_CONFIG_DIGEST = 15,
     PULL_ERROR_KIND = 16,
     PULL_ERROR_ERRNO = 17,
     PULL_ERROR_MESSAGE = 18,
-    PULL_BLOB = 19,            /* repeated, with keep_layer_blobs: digests of blobs that lie in the session's directory */
+    PULL_BLOB = 19, /* repeated, for each chain id, with keep_layer_blobs: the blob's file in the session's directory, "" when it was there */
 };
 
 enum { PULL_SOCKET_FD = 3 }; /* where crisp-pull finds its end */

@@ -1,5 +1,5 @@
-/* The pulls under way, and the one thread that speaks with crisp-pull: it starts that process when the first pull comes, hands pulls and cancellations over,
- * commits what arrives, and ends the process when none was asked for in IDLE_NS.
+/* The pulls under way, and the one thread that speaks with crisp-pull: it starts that process when the first pull comes, hands pulls and
+ * cancellations over, commits what arrives, and ends the process when none was asked for in IDLE_NS.
  *
  *   queued ──▶ sent ──▶ over
  *      └────────────────▲   (nobody waits any more; crisp-pull died; crispd ends)
@@ -63,7 +63,7 @@ struct pulls {
     uint32_t serial;
     bool closing;
     /* The thread's own: */
-    int wake; /* eventfd */
+    int wake;                   /* eventfd */
     int socket, pidfd, session; /* of the crisp-pull that runs; -1: none */
     char session_name[24];
     int64_t idle_since_ns;
@@ -318,8 +318,8 @@ make_environment(struct strv *environment)
             strv_addf(environment, "%s=%s", passed_on[i], getenv(passed_on[i]));
 }
 
-/* posix_spawn: vfork inside, so nothing of crispd's many threads and locks is touched between fork and exec. A process group of its own, so that a terminal's
- * Ctrl-C is crispd's to act on. */
+/* posix_spawn: vfork inside, so nothing of crispd's many threads and locks is touched between fork and exec. A process group of its own, so that a
+ * terminal's Ctrl-C is crispd's to act on. */
 static int
 spawn(struct pulls *pulls, int theirs, pid_t *pid, struct error *err)
 {
@@ -496,7 +496,8 @@ end_failed(struct pulls *pulls, struct pull *pull, const struct message *failed)
 {
     struct error why = {0};
     uint64_t kind = message_u64(failed, PULL_ERROR_KIND);
-    (void)error_set(&why, kind > ERR_NONE && kind <= ERR_AUTH ? (enum error_kind)kind : ERR_INTERNAL, "%s", message_string(failed, PULL_ERROR_MESSAGE));
+    (void)error_set(&why, kind > ERR_NONE && kind <= ERR_AUTH ? (enum error_kind)kind : ERR_INTERNAL, "%s",
+                    message_string(failed, PULL_ERROR_MESSAGE));
     why.errnum = (int)message_i64(failed, PULL_ERROR_ERRNO);
     end_pull(pulls, pull, NULL, &why);
 }

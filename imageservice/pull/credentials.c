@@ -86,7 +86,8 @@ credentials_are_for(const struct credentials *credentials, const char *registry,
         return false;
     if (host->proxied)
         return credentials->server_address && address_means(credentials->server_address, host->name);
-    return !credentials->server_address || address_means(credentials->server_address, registry) || address_means(credentials->server_address, host->name);
+    return !credentials->server_address || address_means(credentials->server_address, registry) ||
+           address_means(credentials->server_address, host->name);
 }
 
 static char *
@@ -133,11 +134,16 @@ static const struct {
     enum error_kind kind;
     const char *name;
 } statuses[] = {
-    {400, ERR_INTERNAL, "Bad Request"},          {401, ERR_AUTH, "Unauthorized"},
-    {403, ERR_DENIED, "Forbidden"},              {404, ERR_NOT_FOUND, "Not Found"},
-    {408, ERR_UNAVAILABLE, "Request Timeout"},   {429, ERR_EXHAUSTED, "Too Many Requests"},
-    {500, ERR_UNAVAILABLE, "Internal Server Error"}, {502, ERR_UNAVAILABLE, "Bad Gateway"},
-    {503, ERR_UNAVAILABLE, "Service Unavailable"},   {504, ERR_UNAVAILABLE, "Gateway Timeout"},
+    {400, ERR_INTERNAL, "Bad Request"},
+    {401, ERR_AUTH, "Unauthorized"},
+    {403, ERR_DENIED, "Forbidden"},
+    {404, ERR_NOT_FOUND, "Not Found"},
+    {408, ERR_UNAVAILABLE, "Request Timeout"},
+    {429, ERR_EXHAUSTED, "Too Many Requests"},
+    {500, ERR_UNAVAILABLE, "Internal Server Error"},
+    {502, ERR_UNAVAILABLE, "Bad Gateway"},
+    {503, ERR_UNAVAILABLE, "Service Unavailable"},
+    {504, ERR_UNAVAILABLE, "Gateway Timeout"},
 };
 
 int
@@ -200,8 +206,8 @@ realm_is_at(const char *realm, const struct host *host)
 }
 
 static char *
-fetch_token(const struct credentials *credentials, const struct challenge *challenge, const struct host *host, const char *repository, struct http *http,
-            const struct http_scope *scope, struct error *err)
+fetch_token(const struct credentials *credentials, const struct challenge *challenge, const struct host *host, const char *repository,
+            struct http *http, const struct http_scope *scope, struct error *err)
 {
     cleanup_buf struct buf url = BUF(16 << 10), form = BUF(128 << 10);
     char *authorization = NULL;

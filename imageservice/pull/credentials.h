@@ -15,15 +15,15 @@ int credentials_read(const struct image_auth *auth, struct credentials *out, str
 void credentials_free(struct credentials *credentials);
 #define cleanup_credentials cleanup(credentials_free)
 
-/* Were they given for this host? For the registry itself, unless server_address names another (patterns as in Docker's config.json allowed); for a mirror only when
- * server_address names it. */
+/* Were they given for this host? For the registry itself, unless server_address names another (patterns as in Docker's config.json allowed); for a
+ * mirror only when server_address names it. */
 bool credentials_are_for(const struct credentials *credentials, const char *registry, const struct host *host);
 
-/* The value of the Authorization header that answers `challenge`, with `credentials` (NULL: anonymously); from the token server where it is Bearer. The
- * caller wipes and frees. NULL: ERR_AUTH where credentials are wanted and there are none, the token server's refusal, ERR_UNAVAILABLE. */
+/* The value of the Authorization header that answers `challenge`, with `credentials` (NULL: anonymously); from the token server where it is Bearer.
+ * The caller wipes and frees. NULL: ERR_AUTH where credentials are wanted and there are none, the token server's refusal, ERR_UNAVAILABLE. */
 char *credentials_answer(const struct credentials *credentials, const struct challenge *challenge, const struct host *host, const char *repository,
                          struct http *http, const struct http_scope *scope, struct error *err);
 
-/* What a failed request means to the caller, with the server's own words: 401 → ERR_AUTH, 403 → ERR_DENIED, 404 → ERR_NOT_FOUND, 429 → ERR_EXHAUSTED, 5xx →
- * ERR_UNAVAILABLE, else ERR_INTERNAL. Always -1. */
+/* What a failed request means to the caller, with the server's own words: 401 → ERR_AUTH, 403 → ERR_DENIED, 404 → ERR_NOT_FOUND, 429 → ERR_EXHAUSTED,
+ * 5xx → ERR_UNAVAILABLE, else ERR_INTERNAL. Always -1. */
 int response_refused(const struct http_response *response, struct error *err);

@@ -176,8 +176,8 @@ static const struct host_key {
     const char *name;
     int (*read)(const struct source *source, const struct toml_node *node, struct host *host, struct error *err);
 } host_keys[] = {
-    {"capabilities", read_capabilities}, {"ca", read_ca},         {"client", read_client},
-    {"skip_verify", read_skip_verify},   {"header", read_header}, {"dial_timeout", read_dial_timeout},
+    {"capabilities", read_capabilities},   {"ca", read_ca},         {"client", read_client},
+    {"skip_verify", read_skip_verify},     {"header", read_header}, {"dial_timeout", read_dial_timeout},
     {"override_path", read_override_path},
 };
 

@@ -1,8 +1,9 @@
 /* Where a registry's images are asked for: its mirrors in the operator's order, then the registry itself.
  *
- * That is said by hosts.toml files, as containerd reads them: below each certificate directory, "<host>_<port>_/hosts.toml" or "<host:port>/hosts.toml", then
- * "_default/hosts.toml". Keys: `server`, and for it and each [host."URL"]: capabilities, ca, client, skip_verify, override_path, header, dial_timeout.
- * Any other key is an error with file and line. Read anew for each pull, so an edit needs no restart.
+ * That is said by hosts.toml files, as containerd reads them: below each certificate directory, "<host>_<port>_/hosts.toml" or
+ * "<host:port>/hosts.toml", then
+ * "_default/hosts.toml". Keys: `server`, and for it and each [host."URL"]: capabilities, ca, client, skip_verify, override_path, header,
+ * dial_timeout. Any other key is an error with file and line. Read anew for each pull, so an edit needs no restart.
  *
  * Without a file: https, but http for a registry on loopback (unless its port is 443). */
 #pragma once
@@ -10,8 +11,8 @@
 #include "imageservice/pull/http.h"
 
 struct host {
-    char *name; /* "mirror.example:5000", for people */
-    char *base; /* "https://mirror.example:5000/v2" */
+    char *name;    /* "mirror.example:5000", for people */
+    char *base;    /* "https://mirror.example:5000/v2" */
     char *proxied; /* of a mirror: the registry it stands for (sent as ?ns=); NULL for the registry itself */
     bool resolves, pulls;
     struct strv headers; /* whole lines */

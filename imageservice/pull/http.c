@@ -16,7 +16,7 @@ struct transfer {
     CURL *easy;
     struct curl_slist *header_list;
     char words[CURL_ERROR_SIZE];
-    char *redirect;    /* where the answer leads */
+    char *redirect;     /* where the answer leads */
     atomic_bool resume; /* the ring has room again */
     bool done;
     CURLcode result;
@@ -322,14 +322,15 @@ failure(const struct transfer *t, struct error *err)
         return error_set(err, ERR_CANCELLED, "the pull was cancelled");
     if (t->response->body_too_large)
         return error_set(err, ERR_INVALID, "the answer is larger than %zu bytes", t->request->body_limit);
-    t->response->not_connected = t->result == CURLE_COULDNT_CONNECT || t->result == CURLE_COULDNT_RESOLVE_HOST || t->result == CURLE_PEER_FAILED_VERIFICATION;
+    t->response->not_connected =
+        t->result == CURLE_COULDNT_CONNECT || t->result == CURLE_COULDNT_RESOLVE_HOST || t->result == CURLE_PEER_FAILED_VERIFICATION;
     return error_set(err, ERR_UNAVAILABLE, "%s", *t->words ? t->words : curl_easy_strerror(t->result));
 }
 
 /* One request to one place; *redirect says where to go on, if anywhere. */
 static int
-perform_once(struct http *http, const struct http_request *request, const char *url, bool same_origin, struct http_response *response, char **redirect,
-             struct error *err)
+perform_once(struct http *http, const struct http_request *request, const char *url, bool same_origin, struct http_response *response,
+             char **redirect, struct error *err)
 {
     struct transfer t = {.request = request, .response = response, .http = http, .easy = curl_easy_init()};
     http_response_free(response);

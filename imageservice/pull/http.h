@@ -1,10 +1,10 @@
 /* HTTP: one thread drives all transfers (libcurl multi); the others hand a request in and wait for its end.
  *
- * Only HTTP/1.1: blobs then come over connections of their own, each with its own flow control, so that a layer whose unpacking waits holds back nothing but
- * itself; libcurl's HTTP/2 buffers up to 32 MiB for each paused stream, which is half of all the memory we may use.
+ * Only HTTP/1.1: blobs then come over connections of their own, each with its own flow control, so that a layer whose unpacking waits holds back
+ * nothing but itself; libcurl's HTTP/2 buffers up to 32 MiB for each paused stream, which is half of all the memory we may use.
  *
- * Redirects are followed here, LIMIT_REDIRECTS of them; `authorization`, `private_headers` and the peer's TLS settings go only to the origin (scheme, host and
- * port) that they were given for. */
+ * Redirects are followed here, LIMIT_REDIRECTS of them; `authorization`, `private_headers` and the peer's TLS settings go only to the origin (scheme,
+ * host and port) that they were given for. */
 #pragma once
 
 #include <stdatomic.h>
@@ -20,7 +20,7 @@ struct http;
 
 /* How to reach one host. */
 struct http_peer {
-    char *ca_pem; /* trusted beside the system's; NULL none */
+    char *ca_pem;                   /* trusted beside the system's; NULL none */
     char *client_cert, *client_key; /* paths; NULL none */
     bool skip_verify;
     int64_t dial_timeout_ms; /* 0: 30 s */
@@ -33,19 +33,19 @@ struct http_scope {
 
 struct http_response {
     int status;
-    struct buf body; /* what no sink took */
+    struct buf body;                     /* what no sink took */
     char *content_type, *content_digest; /* NULL when not given */
-    struct strv challenges; /* values of WWW-Authenticate */
-    int64_t retry_after_s;  /* -1 not given */
-    int64_t range_start;    /* of Content-Range; -1 not given */
+    struct strv challenges;              /* values of WWW-Authenticate */
+    int64_t retry_after_s;               /* -1 not given */
+    int64_t range_start;                 /* of Content-Range; -1 not given */
     bool body_too_large;
-    bool not_connected;     /* after a failure: not even the connection came up */
+    bool not_connected; /* after a failure: not even the connection came up */
 };
 
 struct http_request {
     const char *url;
-    const char *form;          /* body of a POST; NULL: GET */
-    const char *authorization; /* value of the header; NULL none */
+    const char *form;                   /* body of a POST; NULL: GET */
+    const char *authorization;          /* value of the header; NULL none */
     const struct strv *headers;         /* whole lines */
     const struct strv *private_headers; /* whole lines, only for this origin; may be NULL */
     const struct http_peer *peer;       /* may be NULL */
@@ -60,8 +60,8 @@ struct http_request {
 struct http *http_start(struct error *err);
 void http_stop(struct http *http);
 
-/* Wait for the answer, whatever its status. -1: there was none, or not all of it: ERR_UNAVAILABLE in libcurl's words, ERR_CANCELLED. The caller frees the
- * response with http_response_free in either case. */
+/* Wait for the answer, whatever its status. -1: there was none, or not all of it: ERR_UNAVAILABLE in libcurl's words, ERR_CANCELLED. The caller frees
+ * the response with http_response_free in either case. */
 int http_perform(struct http *http, const struct http_request *request, struct http_response *response, struct error *err);
 void http_response_free(struct http_response *response);
 #define cleanup_response cleanup(http_response_free)

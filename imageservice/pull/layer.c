@@ -87,7 +87,8 @@ layer_clean_path(const char *path, char *out, struct error *err)
             depth--;
         } else if (n > 0 && !(n == 1 && *component == '.')) {
             if (n > NAME_MAX || length + n + 2 > PATH_MAX || ++depth > LIMIT_DEPTH)
-                return error_set(err, ERR_INVALID, "its path is longer than %d bytes, deeper than %d or has a name above %d", PATH_MAX, LIMIT_DEPTH, NAME_MAX);
+                return error_set(err, ERR_INVALID, "its path is longer than %d bytes, deeper than %d or has a name above %d", PATH_MAX, LIMIT_DEPTH,
+                                 NAME_MAX);
             if (length)
                 out[length++] = '/';
             memcpy(out + length, component, n);

@@ -3,11 +3,11 @@
  *   absent ──layer_begin──▶ unpacking ──layer_apply…──layer_settle──▶ settled ──(crispd renames it)
  *                               └────────layer_remove◀──────────────────┘
  *
- * Nothing here ever leaves the layer's directory, whatever the archive says: a path is cleaned by its text (".." above the root is refused), parents are
- * resolved by openat2 with RESOLVE_IN_ROOT, so that a symlink leads at most to the layer's own root, and the last component is never followed.
+ * Nothing here ever leaves the layer's directory, whatever the archive says: a path is cleaned by its text (".." above the root is refused), parents
+ * are resolved by openat2 with RESOLVE_IN_ROOT, so that a symlink leads at most to the layer's own root, and the last component is never followed.
  *
- * Whiteouts (OCI image spec, "Changesets") become what overlayfs reads: a character device 0:0 for a deleted name, trusted.overlay.opaque=y on an opaque
- * directory. An archive is applied in its order; within one layer a whiteout hides only what is below it, never what the layer itself brings.
+ * Whiteouts (OCI image spec, "Changesets") become what overlayfs reads: a character device 0:0 for a deleted name, trusted.overlay.opaque=y on an
+ * opaque directory. An archive is applied in its order; within one layer a whiteout hides only what is below it, never what the layer itself brings.
  *
  * One thread uses a layer at a time. */
 #pragma once
@@ -32,7 +32,7 @@ struct layer_xattr {
 /* One entry of the archive; borrowed for the call. */
 struct layer_entry {
     const char *path;
-    const char *link;  /* the symlink's text, or the hard link's path in the archive */
+    const char *link; /* the symlink's text, or the hard link's path in the archive */
     bool hard_link;
     mode_t mode; /* with the type; ignored for hard links */
     int64_t uid, gid;
@@ -52,8 +52,8 @@ struct layer *layer_begin(int incoming, const char *name, struct error *err);
 /* Unpack one entry. ERR_INVALID when it contradicts itself or the spec, ERR_EXHAUSTED at a limit or a full disk. */
 int layer_apply(struct layer *layer, const struct layer_entry *entry, layer_read *read, void *arg, struct error *err);
 
-/* After the last entry, with the layers below it (fds of their roots, the lowest first): directories without an entry take their attributes from below,
- * whiteouts of nothing go, hard links into lower layers are made by copying, directories get their times. */
+/* After the last entry, with the layers below it (fds of their roots, the lowest first): directories without an entry take their attributes from
+ * below, whiteouts of nothing go, hard links into lower layers are made by copying, directories get their times. */
 int layer_settle(struct layer *layer, const int lower[], size_t lower_count, struct error *err);
 
 /* The layer's root, owned by the layer. */

@@ -22,7 +22,8 @@ extern const char layer_opaque_xattr[];
 /* "./a//b/../c/" → "a/c" into out[PATH_MAX]; "" is the root. ERR_INVALID when it leaves the root or is too long or deep. */
 int layer_clean_path(const char *path, char *out, struct error *err);
 
-/* The directory that `path` (cleaned) stands in, made where it is missing, and its last component. The fd is the layer's, valid until the next call. */
+/* The directory that `path` (cleaned) stands in, made where it is missing, and its last component. The fd is the layer's, valid until the next call.
+ */
 int layer_parent(struct layer *layer, const char *path, const char **name, struct error *err);
 
 /* Remove what stands at `name`, so that something else can take its place. */

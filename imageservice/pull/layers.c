@@ -51,13 +51,28 @@ forget(struct layers *layers, struct shared_layer *layer)
         }
 }
 
+void
+shared_layer_blob(const struct shared_layer *layer, char out[32])
+{
+    (void)snprintf(out, 32, "%s.blob", layer->name);
+}
+
+/* What can't be deleted goes with the session's directory, by crispd. */
+static void
+delete_files(const struct layers *layers, const struct shared_layer *layer)
+{
+    char blob[32];
+    shared_layer_blob(layer, blob);
+    (void)unlinkat(layers->options.incoming, blob, 0);
+    (void)file_remove_tree(layers->options.incoming, layer->name, NULL);
+}
+
 static void
 destroy(struct layers *layers, struct shared_layer *layer)
 {
     if (layer->layer)
         layer_close(layer->layer);
-    struct error ignored; /* crispd deletes the session's directory as a whole later */
-    (void)file_remove_tree(layers->options.incoming, layer->name, &ignored);
+    delete_files(layers, layer);
     registry_unref(layer->registry);
     free(layer->descriptor.digest);
     (void)pthread_mutex_destroy(&layer->settling);
@@ -186,6 +201,7 @@ struct fetch {
     struct shared_layer *shared;
     struct ring *packed, *plain;
     struct digest *diff;
+    int keep; /* the blob's file, or -1 */
     struct layer *layer;
     bool unpacked;
     struct error failure; /* of unpacking */
@@ -215,7 +231,7 @@ decompress(void *arg)
 {
     struct fetch *f = arg;
     struct error err = {0}; /* reaches the unpacking side through the ring */
-    (void)unpress_run(f->packed, f->plain, f->diff, &err);
+    (void)unpress_run(f->packed, f->plain, f->diff, f->keep, &err);
     return NULL;
 }
 
@@ -234,6 +250,11 @@ static int
 unpack_here(struct fetch *f, struct error *err)
 {
     pthread_t decompressor;
+    char blob[32];
+    if (f->layers->options.keep_blobs) {
+        shared_layer_blob(f->shared, blob);
+        f->keep = TRY(file_open(f->layers->options.incoming, blob, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600, err));
+    }
     f->plain = ring_new(RING_PLAIN_BYTES);
     f->diff = digest_new(f->shared->diff_id);
     f->layer = TRY_PTR(layer_begin(f->layers->options.incoming, f->shared->name, err));
@@ -287,7 +308,7 @@ static int
 fetch_from(struct layers *layers, struct shared_layer *shared, size_t host, bool *corrupt, struct error *err)
 {
     pthread_t unpacker;
-    struct fetch f = {.layers = layers, .shared = shared, .packed = ring_new(RING_PACKED_BYTES)};
+    struct fetch f = {.layers = layers, .shared = shared, .packed = ring_new(RING_PACKED_BYTES), .keep = -1};
     int result = start_thread(&unpacker, unpack, &f, err);
     if (result == 0) {
         result = registry_blob(shared->registry, &shared->scope, &shared->descriptor, host, f.packed, corrupt, err);
@@ -295,6 +316,8 @@ fetch_from(struct layers *layers, struct shared_layer *shared, size_t host, bool
         result = outcome(&f, result, corrupt, err);
     }
     ring_free(f.packed);
+    if (f.keep >= 0)
+        (void)close(f.keep);
     if (f.diff)
         digest_free(f.diff);
     if (result == 0)
@@ -302,7 +325,7 @@ fetch_from(struct layers *layers, struct shared_layer *shared, size_t host, bool
     else if (f.layer)
         layer_close(f.layer);
     if (result < 0)
-        (void)file_remove_tree(layers->options.incoming, shared->name, NULL);
+        delete_files(layers, shared);
     return result;
 }
 

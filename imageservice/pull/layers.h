@@ -3,8 +3,8 @@
  *   queued ──▶ fetching ──▶ unpacked ──layers_settle──▶ settled
  *      └───────────┴──▶ failed
  *
- * layers_want gives a pull its share of a layer, layers_give_back takes it; a layer that nobody wants any more is broken off, and what lies in the session's
- * directory of it is deleted. Any thread. */
+ * layers_want gives a pull its share of a layer, layers_give_back takes it; a layer that nobody wants any more is broken off, and what lies in the
+ * session's directory of it is deleted. Any thread. */
 #pragma once
 
 #include "imageservice/pull/registry.h"
@@ -14,8 +14,8 @@ struct shared_layer;
 
 struct layers_options {
     struct http *http;
-    int incoming;        /* fd of the session's directory; borrowed */
-    unsigned downloads;  /* at once */
+    int incoming;       /* fd of the session's directory; borrowed */
+    unsigned downloads; /* at once */
     bool keep_blobs;
 };
 
@@ -24,7 +24,8 @@ struct layers *layers_start(const struct layers_options *options, struct error *
 void layers_stop(struct layers *layers);
 
 /* The layer of this chain id, joined or newly queued to be fetched from `registry`. */
-struct shared_layer *layers_want(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor, struct registry *registry);
+struct shared_layer *layers_want(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor,
+                                 struct registry *registry);
 /* Wait until it is unpacked. `scope` is the waiting pull's: when cancelled, ERR_CANCELLED. */
 int layers_wait(struct layers *layers, struct shared_layer *layer, const struct http_scope *scope, struct error *err);
 /* See layer_settle; done once for all. */
@@ -35,7 +36,8 @@ void layers_wake(struct layers *layers);
 
 /* Of a layer that is unpacked. */
 int shared_layer_root(const struct shared_layer *layer);
-const char *shared_layer_name(const struct shared_layer *layer); /* below the session's directory */
+const char *shared_layer_name(const struct shared_layer *layer);        /* below the session's directory */
+void shared_layer_blob(const struct shared_layer *layer, char out[32]); /* with keep_blobs: the blob's file there */
 void shared_layer_usage(const struct shared_layer *layer, uint64_t *bytes, uint64_t *inodes);
 /* Is it fetched on behalf of this registry object? */
 bool shared_layer_is_from(const struct shared_layer *layer, const struct registry *registry);

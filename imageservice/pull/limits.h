@@ -15,8 +15,8 @@ enum {
     LIMIT_WAIT_SECONDS = 20,  /* longest Retry-After that is waited for */
     LIMIT_STALL_SECONDS = 60, /* a transfer below LIMIT_LEAST_RATE for so long is broken off and resumed or tried elsewhere */
     LIMIT_LEAST_RATE = 1024,  /* bytes per second */
-    RING_PACKED_BYTES = 1 << 20,
-    RING_PLAIN_BYTES = 2 << 20,
+    RING_PACKED_BYTES = 512 << 10,
+    RING_PLAIN_BYTES = 1 << 20,
 };
 
 #define LIMIT_LAYER_BYTES (INT64_C(1) << 40) /* unpacked; the disk's fullness usually comes first */

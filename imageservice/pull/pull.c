@@ -75,8 +75,8 @@ get_manifest(struct pull *pull, const char *which, bool ask_anyway, struct docum
     return registry_manifest(pull->registry, &pull->scope, which, out, err);
 }
 
-/* From what the reference names down to the manifest for this machine. The first is asked for at the registry in any case: a tag may have moved, and who may
- * not see the image shall not get it because another could. */
+/* From what the reference names down to the manifest for this machine. The first is asked for at the registry in any case: a tag may have moved, and
+ * who may not see the image shall not get it because another could. */
 static int
 resolve(struct pull *pull, const struct reference *reference, struct error *err)
 {
@@ -243,6 +243,12 @@ send_done(struct pull *pull, struct error *err)
         message_put_string(m, PULL_INCOMING, w->shared ? shared_layer_name(w->shared) : "");
         message_put_u64(m, PULL_BYTES, bytes);
         message_put_u64(m, PULL_INODES, inodes);
+        if (pull->context->keep_blobs) {
+            char blob[32] = "";
+            if (w->shared)
+                shared_layer_blob(w->shared, blob);
+            message_put_string(m, PULL_BLOB, blob);
+        }
     }
     TRY(check_cancelled(pull, err));
     return message_send(pull->context->socket, m, err);

@@ -1,6 +1,7 @@
 /* One pull: from a reference to unpacked, flushed layers and a message that says where they are. Runs in a thread of its own.
  *
- *   resolve ──▶ manifest ──▶ configuration ──▶ ask crispd what is there ──▶ fetch the rest ──▶ settle ──▶ flush ──▶ PULL_DONE ──▶ wait for PULL_COMMITTED
+ *   resolve ──▶ manifest ──▶ configuration ──▶ ask crispd what is there ──▶ fetch the rest ──▶ settle ──▶ flush ──▶ PULL_DONE ──▶ wait for
+ * PULL_COMMITTED
  *
  * Any step's failure is PULL_FAILED. The main thread hands crispd's messages in; the pull frees itself after its end. */
 #pragma once
@@ -12,11 +13,12 @@ struct pull;
 
 /* What all pulls share. */
 struct pull_context {
-    int socket;   /* to crispd */
-    int incoming; /* fd of the session's directory */
+    int socket;     /* to crispd */
+    int incoming;   /* fd of the session's directory */
     int layers_dir; /* fd of the store's layers, read-only */
     int blobs_dir;  /* fd of images/blobs, read-only */
     struct strv certs_dirs;
+    bool keep_blobs;
     struct http *http;
     struct layers *layers;
 };

@@ -13,8 +13,9 @@ struct registry {
     struct reference reference;
     struct credentials credentials;
     struct hosts hosts;
-    pthread_mutex_t lock; /* guards authorizations */
-    char **authorizations; /* of each host: what it last accepted or was answered; NULL none */
+    pthread_mutex_t answering; /* held over a 401's answer, so that many layers that meet one ask for one token; taken before lock */
+    pthread_mutex_t lock;      /* guards authorizations */
+    char **authorizations;     /* of each host: what it last accepted or was answered; NULL none */
 };
 
 /* A blob that streams into a ring, over as many requests as it takes. */
@@ -43,6 +44,7 @@ registry_open(struct http *http, const struct strv *certs_dirs, struct reference
 {
     struct registry *registry = mem_zalloc(1, sizeof *registry);
     atomic_init(&registry->refs, 1);
+    (void)pthread_mutex_init(&registry->answering, NULL);
     (void)pthread_mutex_init(&registry->lock, NULL);
     registry->http = http;
     registry->reference = *reference;
@@ -76,6 +78,7 @@ registry_unref(struct registry *registry)
     hosts_free(&registry->hosts);
     credentials_free(&registry->credentials);
     reference_free(&registry->reference);
+    (void)pthread_mutex_destroy(&registry->answering);
     (void)pthread_mutex_destroy(&registry->lock);
     free(registry);
 }
@@ -111,9 +114,9 @@ authorization_of(struct registry *registry, size_t host)
     return copy;
 }
 
-/* Answer a 401. Another thread may have done so meanwhile: `refused` is what the 401 was for. */
+/* Another thread may have answered meanwhile: `refused` is what the 401 was for. */
 static int
-authorize(const struct question *q, size_t at, const char *refused, const struct http_response *response, struct error *err)
+answer(const struct question *q, size_t at, const char *refused, const struct http_response *response, struct error *err)
 {
     struct registry *registry = q->registry;
     const struct host *host = &registry->hosts.items[at];
@@ -123,12 +126,13 @@ authorize(const struct question *q, size_t at, const char *refused, const struct
     bool ours = credentials_are_for(&registry->credentials, registry->reference.registry, host);
     cleanup_challenge struct challenge challenge;
     challenge_choose(&response->challenges, &challenge);
-    char *answer = credentials_answer(ours ? &registry->credentials : NULL, &challenge, host, registry->reference.repository, registry->http, q->scope, err);
-    if (!answer)
+    char *value =
+        credentials_answer(ours ? &registry->credentials : NULL, &challenge, host, registry->reference.repository, registry->http, q->scope, err);
+    if (!value)
         return -1;
     (void)pthread_mutex_lock(&registry->lock);
     str_wipe_free(registry->authorizations[at]);
-    registry->authorizations[at] = answer;
+    registry->authorizations[at] = value;
     (void)pthread_mutex_unlock(&registry->lock);
     return 0;
 }
@@ -158,6 +162,15 @@ stream_sink(void *arg, const struct http_response *response, const void *data, s
     s->offset += (int64_t)left;
     digest_add(s->digest, rest, left);
     return 1;
+}
+
+static int
+authorize(const struct question *q, size_t at, const char *refused, const struct http_response *response, struct error *err)
+{
+    (void)pthread_mutex_lock(&q->registry->answering);
+    int result = answer(q, at, refused, response, err);
+    (void)pthread_mutex_unlock(&q->registry->answering);
+    return result;
 }
 
 static int
@@ -321,7 +334,8 @@ registry_manifest(struct registry *registry, const struct http_scope *scope, con
 }
 
 int
-registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out, struct error *err)
+registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
+                struct error *err)
 {
     cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
     struct question q = {registry, scope, path, NULL, LIMIT_MANIFEST_BYTES, NULL};
@@ -355,8 +369,8 @@ check_blob(const struct registry *registry, const struct descriptor *descriptor,
 }
 
 static int
-fetch_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring, bool *corrupt,
-           struct error *err)
+fetch_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
+           bool *corrupt, struct error *err)
 {
     cleanup(digest_freep) struct digest *digest = digest_new(descriptor->digest);
     cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
@@ -371,8 +385,8 @@ fetch_blob(struct registry *registry, const struct http_scope *scope, const stru
 }
 
 int
-registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring, bool *corrupt,
-              struct error *err)
+registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
+              bool *corrupt, struct error *err)
 {
     *corrupt = false;
     if (fetch_blob(registry, scope, descriptor, first, ring, corrupt, err) < 0) {

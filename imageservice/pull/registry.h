@@ -1,8 +1,9 @@
-/* A registry as one pull sees it: a reference's hosts (mirrors first), the credentials, the tokens got so far. Asks by the distribution spec ("pull").
+/* A registry as one pull sees it: a reference's hosts (mirrors first), the credentials, the tokens got so far. Asks by the distribution spec
+ * ("pull").
  *
- * Every function tries the hosts in their order, each a few times, and moves on after any failure; the error is the last host's and names the registry, the repository,
- * the step, and what the hosts before said. Reference-counted and safe in any thread: a layer's download outlives the pull that began it when another
- * pull waits for that layer. */
+ * Every function tries the hosts in their order, each a few times, and moves on after any failure; the error is the last host's and names the
+ * registry, the repository, the step, and what the hosts before said. Reference-counted and safe in any thread: a layer's download outlives the pull
+ * that began it when another pull waits for that layer. */
 #pragma once
 
 #include "imageservice/digest.h"
@@ -21,7 +22,8 @@ struct document {
 };
 
 /* Takes over `reference` and `credentials` in any case. */
-struct registry *registry_open(struct http *http, const struct strv *certs_dirs, struct reference *reference, struct credentials *credentials, struct error *err);
+struct registry *registry_open(struct http *http, const struct strv *certs_dirs, struct reference *reference, struct credentials *credentials,
+                               struct error *err);
 struct registry *registry_ref(struct registry *registry);
 void registry_unref(struct registry *registry);
 CLEANUP_DEFINE(registry_unrefp, struct registry *, registry_unref)
@@ -30,11 +32,12 @@ size_t registry_host_count(const struct registry *registry);
 /* The manifest or index of a tag or digest, its digest verified where one is known. */
 int registry_manifest(struct registry *registry, const struct http_scope *scope, const char *which, struct document *out, struct error *err);
 /* A configuration: a small blob of known digest and size. */
-int registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out, struct error *err);
+int registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
+                    struct error *err);
 /* A layer's blob into `ring`, ended when all of it is there and has the descriptor's size and digest; else failed. Begins with host `first`. A broken
  * transfer goes on where it broke off, if need be from the next host. ERR_INTERNAL with `corrupt` set: the content is not what the manifest says. */
-int registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring, bool *corrupt,
-                  struct error *err);
+int registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
+                  bool *corrupt, struct error *err);
 
 void document_free(struct document *document);
 #define cleanup_document cleanup(document_free)

@@ -22,7 +22,8 @@ CLEANUP_DEFINE(ring_freep, struct ring *, ring_free)
 char *ring_room(struct ring *ring, size_t *length);
 /* So many bytes of the room are filled. */
 void ring_push(struct ring *ring, size_t length);
-/* Copy all of the bytes in without waiting: 1 done; 0 no room for all, nothing taken: `woken(arg)` is called once half the ring is free; -1 after ring_fail. */
+/* Copy all of the bytes in without waiting: 1 done; 0 no room for all, nothing taken: `woken(arg)` is called once half the ring is free; -1 after
+ * ring_fail. */
 int ring_offer(struct ring *ring, const void *data, size_t length);
 void ring_on_room(struct ring *ring, void (*woken)(void *arg), void *arg);
 void ring_end(struct ring *ring);

@@ -1,5 +1,5 @@
-/* What crisp-pull locks itself into before it reads a byte of anybody's: a mount namespace that shows only what pulling needs, the few capabilities that
- * unpacking needs, no_new_privs, and a list of system calls. */
+/* What crisp-pull locks itself into before it reads a byte of anybody's: a mount namespace that shows only what pulling needs, the few capabilities
+ * that unpacking needs, no_new_privs, and a list of system calls. */
 #pragma once
 
 #include "base/error.h"
@@ -7,8 +7,8 @@
 
 /* Below the new root. */
 #define SANDBOX_INCOMING "/store/incoming" /* read and write; no devices, no setuid, no exec */
-#define SANDBOX_LAYERS "/store/layers"     /* read only */
-#define SANDBOX_BLOBS "/store/blobs"       /* read only */
+#define SANDBOX_LAYERS   "/store/layers"   /* read only */
+#define SANDBOX_BLOBS    "/store/blobs"    /* read only */
 
 struct sandbox {
     const char *incoming, *layers, *blobs; /* on the host */

@@ -16,7 +16,8 @@ struct below {
 
 enum lookup { ABSENT, FOUND, HIDDEN };
 
-/* Look `path` up in one layer, following no symlink. HIDDEN: it is not here, and what stands here hides what is further down. FOUND gives an O_PATH fd. */
+/* Look `path` up in one layer, following no symlink. HIDDEN: it is not here, and what stands here hides what is further down. FOUND gives an O_PATH
+ * fd. */
 static enum lookup
 look_in(int root, const char *path, int *out)
 {

@@ -4,6 +4,6 @@
 #include "imageservice/pull/layer.h"
 #include "imageservice/pull/ring.h"
 
-/* Unpack the tar stream in `plain` into `layer`, to the stream's very end. LC_CTYPE must be a UTF-8 one. ERR_INVALID for a damaged archive, the errors of
- * layer_apply, or the failure of the ring; on failure the ring has failed. */
+/* Unpack the tar stream in `plain` into `layer`, to the stream's very end. LC_CTYPE must be a UTF-8 one. ERR_INVALID for a damaged archive, the
+ * errors of layer_apply, or the failure of the ring; on failure the ring has failed. */
 int tar_unpack(struct ring *plain, struct layer *layer, struct error *err);

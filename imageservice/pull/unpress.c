@@ -4,12 +4,14 @@
 #include <string.h>
 #include <zstd.h>
 
+#include "base/file.h"
 #include "base/str.h"
 #include "imageservice/pull/limits.h"
 
 struct unpress {
     struct ring *packed, *plain;
     struct digest *diff_id;
+    int keep;
     const char *in; /* what of the packed bytes is at hand */
     size_t in_length;
     int64_t out_bytes;
@@ -21,7 +23,12 @@ struct unpress {
 static int
 more(struct unpress *u, struct error *err)
 {
-    return u->in_length ? 1 : ring_take(u->packed, &u->in, &u->in_length, err);
+    if (u->in_length)
+        return 1;
+    int taken = TRY(ring_take(u->packed, &u->in, &u->in_length, err));
+    if (taken && u->keep >= 0)
+        TRY(file_write_all(u->keep, "the layer's blob", u->in, u->in_length, err));
+    return taken;
 }
 
 static void
@@ -110,7 +117,8 @@ gzip_step(struct unpress *u, struct inflate_state *z, struct error *err)
     z->avail_out = (uint32_t)n;
     int status = isal_inflate(z);
     if (status != ISAL_DECOMP_OK)
-        return error_set(err, ERR_INVALID, status == ISAL_INCORRECT_CHECKSUM ? "its gzip checksum is wrong" : "its gzip stream is damaged (%d)", status);
+        return error_set(err, ERR_INVALID, status == ISAL_INCORRECT_CHECKSUM ? "its gzip checksum is wrong" : "its gzip stream is damaged (%d)",
+                         status);
     TRY(produced(u, at, n - z->avail_out, err));
     return z->block_state != ISAL_BLOCK_FINISH;
 }
@@ -233,9 +241,9 @@ run(struct unpress *u, struct error *err)
 }
 
 int
-unpress_run(struct ring *packed, struct ring *plain, struct digest *diff_id, struct error *err)
+unpress_run(struct ring *packed, struct ring *plain, struct digest *diff_id, int keep, struct error *err)
 {
-    struct unpress u = {.packed = packed, .plain = plain, .diff_id = diff_id};
+    struct unpress u = {.packed = packed, .plain = plain, .diff_id = diff_id, .keep = keep};
     if (run(&u, err) < 0) {
         ring_fail(packed, err);
         ring_fail(plain, err);

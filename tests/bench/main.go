@@ -168,7 +168,7 @@ func processes(program string) (pids []int) {
 		}
 		executable, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 		namespace, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
-		if filepath.Base(executable) == program && namespace == own {
+		if strings.Contains(filepath.Base(executable), program) && namespace == own { // or "memfd:crisp-monitor (deleted)"
 			pids = append(pids, pid)
 		}
 	}

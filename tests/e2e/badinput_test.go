@@ -20,7 +20,6 @@ func TestBadPods(t *testing.T) {
 	}{
 		"no metadata":          {func(c *cri.PodSandboxConfig) { c.Metadata = nil }, is(codes.InvalidArgument), []string{"metadata"}},
 		"no name":              {func(c *cri.PodSandboxConfig) { c.Metadata.Name = "" }, is(codes.InvalidArgument), []string{"name"}},
-		"no uid":               {func(c *cri.PodSandboxConfig) { c.Metadata.Uid = "" }, is(codes.InvalidArgument), []string{"uid"}},
 		"relative log folder":  {func(c *cri.PodSandboxConfig) { c.LogDirectory = "logs" }, is(codes.InvalidArgument), []string{"logs"}},
 		"unknown sysctl":       {func(c *cri.PodSandboxConfig) { c.Linux.Sysctls = map[string]string{"no.such.sysctl": "1"} }, is(codes.InvalidArgument, codes.NotFound), []string{"no.such.sysctl"}},
 		"sysctl of the host":   {func(c *cri.PodSandboxConfig) { c.Linux.Sysctls = map[string]string{"vm.swappiness": "1"} }, is(codes.InvalidArgument), []string{"vm.swappiness"}},

@@ -40,8 +40,8 @@ func restartCrispd(t *testing.T) {
 	startCrispd(t)
 }
 
-// dead is also true of a zombie: its parent may take its time.
+// dead is also true of a zombie, whose parent may take its time, once its last thread has ended.
 func dead(pid int) bool {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	return err != nil || strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " Z")
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	return err != nil || strings.Contains(string(status), "\nState:\tZ") && strings.Contains(string(status), "\nThreads:\t1\n")
 }

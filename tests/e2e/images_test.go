@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -204,6 +205,38 @@ func TestPullOfACallerWhoLeaves(t *testing.T) {
 	_, err := image.PullImage(ctx, &cri.PullImageRequest{Image: spec(name)})
 	fails(t, err, is(codes.DeadlineExceeded))
 	pullFor(t, name)
+}
+
+// crisp-pull ends by itself when nothing was asked of it for a while, and the next pull finds another one.
+func TestPullHelperEndsWhenIdle(t *testing.T) {
+	name := registry + "/crisp/config:latest"
+	pullFor(t, name)
+	if len(processesOf("crisp-pull")) != 1 {
+		t.Errorf("crisp-pull after a pull: %v", processesOf("crisp-pull"))
+	}
+	eventually(t, 30*time.Second, "crisp-pull gone", func() bool { return len(processesOf("crisp-pull")) == 0 })
+	pull(t, registry+"/crisp/empty-layer:latest")
+	must(image.RemoveImage(soon(t), &cri.RemoveImageRequest{Image: spec(registry + "/crisp/empty-layer:latest")}))(t)
+}
+
+// A pull whose helper is killed fails, or was done already; the next one works.
+func TestPullHelperDies(t *testing.T) {
+	leaveNothing(t)
+	name := registry + "/e2e-test-images/nginx:1.14-2"
+	for range 5 {
+		done := make(chan error)
+		go func() {
+			_, err := image.PullImage(soon(t), &cri.PullImageRequest{Image: spec(name)})
+			done <- err
+		}()
+		time.Sleep(time.Duration(rand.IntN(120)) * time.Millisecond)
+		pullerGone(t)
+		if err := <-done; err != nil {
+			t.Log(err)
+		}
+		pull(t, name)
+		must(image.RemoveImage(soon(t), &cri.RemoveImageRequest{Image: spec(name)}))(t)
+	}
 }
 
 func TestImageFsInfo(t *testing.T) {

@@ -71,7 +71,11 @@ func TestRegistryRefuses(t *testing.T) {
 	leaveNothing(t)
 	for code, want := range map[int][]codes.Code{401: is(codes.Unauthenticated), 403: is(codes.PermissionDenied), 404: is(codes.NotFound), 429: is(codes.ResourceExhausted)} {
 		host := liar(t, answer(code, "words of the registry"))
-		fails(t, pullFrom(t, host, nil), want, host, "crisp/config", "words of the registry")
+		words := []string{host, "crisp/config", "words of the registry"}
+		if code == 401 {
+			words = []string{host, "crisp/config", "credentials"} // what to do says more
+		}
+		fails(t, pullFrom(t, host, nil), want, words...)
 	}
 	host := liar(t, answer(503, "out of order"))
 	if err := pullFrom(t, host, nil); err == nil || !strings.Contains(err.Error(), host) {

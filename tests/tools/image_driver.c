@@ -122,8 +122,9 @@ int
 main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"pull-program", required_argument, NULL, 'p'}, {"root", required_argument, NULL, 'r'}, {"certs", required_argument, NULL, 'c'},
-        {"user", required_argument, NULL, 'u'},         {"deadline", required_argument, NULL, 'd'}, {"downloads", required_argument, NULL, 'n'},
+        {"pull-program", required_argument, NULL, 'p'}, {"root", required_argument, NULL, 'r'},
+        {"certs", required_argument, NULL, 'c'},        {"user", required_argument, NULL, 'u'},
+        {"deadline", required_argument, NULL, 'd'},     {"downloads", required_argument, NULL, 'n'},
         {"keep-blobs", no_argument, NULL, 'k'},         {NULL, 0, NULL, 0},
     };
     struct images_options o = {.parallel_downloads = 4, .state = "/run"};

@@ -1,5 +1,5 @@
-/* For tests of the monitor: a node made by hand (a temporary directory, a cgroup, a hub), pods ("boxes") and containers ("crates") with specs made by hand, on a real root
- * file system (Debian's static busybox on overlayfs). Needs root; without it each test skips. */
+/* For tests of the monitor: a node made by hand (a temporary directory, a cgroup, a hub), pods ("boxes") and containers ("crates") with specs made by
+ * hand, on a real root file system (Debian's static busybox on overlayfs). Needs root; without it each test skips. */
 #pragma once
 
 #include <setjmp.h>
@@ -24,7 +24,7 @@ enum { EXITS_MAX = 64, BOXES_MAX = 256 };
 
 struct node {
     char dir[64], cgroup[128]; /* temporary directory; unified cgroup */
-    int state_dir, containers_dir, cgroup_fd;
+    int state_dir, containers_dir, monitors_cgroup;
     struct hub *hub;
     pthread_mutex_t lock; /* guards exits, exit_count, lost */
     struct seen {
@@ -50,7 +50,7 @@ struct crate {
     const char *bind_source, *bind_target;
     uint64_t bind_flags, bind_propagation; /* 0: read-only, private */
     const char *log;                       /* NULL: "log" in the container's directory */
-    const char *memory_cgroup, *oom_file;  /* NULL: none */
+    bool memory_limited;                   /* to 16 MB; memory_cgroup must have said yes */
     const char *environment;               /* one more variable */
     int64_t log_rate;
     uid_t uid;
@@ -58,10 +58,10 @@ struct crate {
     struct spec_builder *spec;
 };
 
-#define NEEDS_ROOT()                                                                                                                                                               \
-    do {                                                                                                                                                                           \
-        if (geteuid() != 0)                                                                                                                                                        \
-            skip();                                                                                                                                                                \
+#define NEEDS_ROOT()        \
+    do {                    \
+        if (geteuid() != 0) \
+            skip();         \
     } while (0)
 
 int node_up(void **state);
@@ -69,6 +69,8 @@ int node_down(void **state);
 void open_hub(void);
 void must(int result, const struct error *err);
 void pause_ms(long ms);
+/* Is there a memory controller for crates? */
+bool memory_cgroup(void);
 /* A path in the node's directory; one of eight static buffers. */
 char *at(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -83,7 +85,8 @@ void crate_start(struct box *box, struct crate *c);
 void crate_gone(struct crate *c);
 void crate_delete(struct box *box, struct crate *c);
 /* An exec, with stdout and stderr into `output` (may be NULL). */
-int run_in(struct box *box, const struct crate *c, const char *const *command, const struct cancel *cancel, int *status, struct buf *output, struct error *err);
+int run_in(struct box *box, const struct crate *c, const char *const *command, const struct cancel *cancel, int *status, struct buf *output,
+           struct error *err);
 
 bool exit_seen(const char *id, struct exit_report *report);
 struct exit_report wait_exit(const char *id);

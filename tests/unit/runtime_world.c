@@ -64,6 +64,8 @@ world_make(struct world *world)
     world->state = str_printf("%s/state", world->dir);
     world->layers = str_printf("%s/layers", world->dir);
     world->logs = str_printf("%s/logs", world->dir);
+    world->cgroup = str_printf("/crisp-test-%d", (int)getpid());
+    world->monitors = str_printf("/crisp-test-monitors-%d", (int)getpid());
     cleanup_free char *network = str_printf("%s/root/network", world->dir);
     make_layer(world->layers);
     world->options = (struct runtime_options){
@@ -71,8 +73,8 @@ world_make(struct world *world)
         .state = world->state,
         .monitor_program = CRISP_MONITOR,
         .layers_dir = world->layers,
-        .cgroup_parent = "/crisp-test",
-        .monitor_cgroup = "/crisp-test-monitors",
+        .cgroup_parent = world->cgroup,
+        .monitor_cgroup = world->monitors,
         .nofile_soft = 1024,
         .nofile_hard = 524288,
         .unprivileged_ports = true,
@@ -118,11 +120,11 @@ look(const struct world *world, struct buf *left)
         add_leftovers(left, "file", path);
     }
     for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
-        cleanup_free char *path = str_printf("%s/crisp-test", roots[i]);
+        cleanup_free char *path = str_printf("%s%s", roots[i], world->cgroup);
         if (access(path, F_OK) == 0)
             (void)buf_addf(left, "cgroup %s\n", path);
         add_leftovers(left, "cgroup", path);
-        cleanup_free char *monitors = str_printf("%s/crisp-test-monitors", roots[i]);
+        cleanup_free char *monitors = str_printf("%s%s", roots[i], world->monitors);
         add_leftovers(left, "cgroup", monitors);
     }
     cleanup_free char *mounts = NULL;
@@ -153,6 +155,8 @@ world_unmake(struct world *world)
     free(world->state);
     free(world->layers);
     free(world->logs);
+    free(world->cgroup);
+    free(world->monitors);
     free((char *)(uintptr_t)world->options.network.root);
     strv_free(&world->options.network.builtin_pools);
 }

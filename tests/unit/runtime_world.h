@@ -9,6 +9,7 @@
 struct world {
     char dir[64];
     char *root, *state, *layers, *logs;
+    char *cgroup, *monitors; /* parents of cgroups, of this process alone */
     struct runtime_options options;
     struct runtime *rt;
 };

@@ -340,7 +340,7 @@ a_torn_record_is_set_aside_and_the_other_one_serves(void **state)
     ports(&a, one, 1);
     attach(&a);
     network_close(network);
-    world_run("echo '{\"kind\":\"buil' > %s/attachments/%s.json; echo '{}' > %s/attachments/%064d.json", root, a.id, root, 7);
+    world_run("f=%s/attachments/%s.json; rm $f; echo '{\"kind\":\"buil' > $f; echo '{}' > %s/attachments/%064d.json", root, a.id, root, 7);
     open_network("10.88.0.0/16 fd00:88::/64");
     assert_true(world_try("test -e %s/attachments/%s.json.damaged", root, a.id));
     detach(&a); /* by the pod's own copy */

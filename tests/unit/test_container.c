@@ -109,9 +109,9 @@ test_a_device_that_is_not_given_cannot_be_used(void **state)
     config->attempt = 1;
     config->devices = mem_zalloc(1, sizeof *config->devices);
     config->device_count = 1;
-    config->devices[0] = (struct device_request){str_dup("/dev/given"), str_dup("/dev/kmsg"), str_dup("r")};
+    config->devices[0] = (struct device_request){str_dup("/dev/given"), str_dup("/dev/loop-control"), str_dup("r")};
     launch(config, id);
-    expect(id, "head -c 1 /dev/given | wc -c; (echo x > /dev/given) 2>&1", "1\n/bin/sh: can't create /dev/given: Operation not permitted\n");
+    expect(id, "(: < /dev/given) && echo readable; (: > /dev/given) 2>&1", "readable\n/bin/sh: can't create /dev/given: Operation not permitted\n");
     take_away(id);
 }
 
@@ -197,16 +197,15 @@ test_mounts_of_the_request(void **state)
     char id[ID_SIZE];
     if (!world.rt)
         skip();
-    cleanup_free char *data = str_printf("%s/data", world.dir), *missing = str_printf("%s/not/there", world.dir), *file = str_printf("%s/data/file", world.dir);
+    cleanup_free char *data = str_printf("%s/data", world.dir), *file = str_printf("%s/data/file", world.dir);
     assert_int_equal(file_mkdirs(data, 0755, NULL), 0);
     assert_int_equal(close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644)), 0);
     struct container_config *config = sleeper("mounts");
     add_mount(config, data, "/data/deep/down", false, PROPAGATION_PRIVATE);
     add_mount(config, data, "../../../etc/ro", true, PROPAGATION_PRIVATE);
-    add_mount(config, missing, "/made", false, PROPAGATION_PRIVATE);
     add_mount(config, file, "/etc/hosts", false, PROPAGATION_PRIVATE);
     launch(config, id);
-    expect(id, "echo hello > /data/deep/down/file; cat /etc/ro/file /etc/hosts; touch /etc/ro/x 2>&1; ls -d /made", "hello\nhello\ntouch: /etc/ro/x: Read-only file system\n/made\n");
+    expect(id, "echo hello > /data/deep/down/file; cat /etc/ro/file /etc/hosts; touch /etc/ro/x 2>&1", "hello\nhello\ntouch: /etc/ro/x: Read-only file system\n");
     take_away(id);
 }
 

@@ -26,7 +26,7 @@ an_errno_tells_the_kind(void **state)
         int errnum;
         enum error_kind kind;
     } known[] = {
-        {ENOENT, ERR_NOT_FOUND}, {EEXIST, ERR_EXISTS},       {EPERM, ERR_DENIED},      {ENOSPC, ERR_EXHAUSTED},
+        {ENOENT, ERR_NOT_FOUND}, {EEXIST, ERR_EXISTS},      {EPERM, ERR_DENIED},       {ENOSPC, ERR_EXHAUSTED},
         {EINVAL, ERR_INVALID},   {ETIMEDOUT, ERR_DEADLINE}, {ENOSYS, ERR_UNSUPPORTED}, {EIO, ERR_INTERNAL},
     };
     (void)state;

@@ -50,8 +50,9 @@ static void
 without_a_file_the_registry_is_asked_by_https_and_loopback_by_http(void **state)
 {
     static const char *const cases[][2] = {
-        {"docker.io", "https://registry-1.docker.io/v2"}, {"quay.io", "https://quay.io/v2"},           {"127.0.0.1:5000", "http://127.0.0.1:5000/v2"},
-        {"localhost:5000", "http://localhost:5000/v2"},   {"[::1]:5000", "http://[::1]:5000/v2"},     {"127.9.9.9", "http://127.9.9.9/v2"},
+        {"docker.io", "https://registry-1.docker.io/v2"}, {"quay.io", "https://quay.io/v2"},
+        {"127.0.0.1:5000", "http://127.0.0.1:5000/v2"},   {"localhost:5000", "http://localhost:5000/v2"},
+        {"[::1]:5000", "http://[::1]:5000/v2"},           {"127.9.9.9", "http://127.9.9.9/v2"},
         {"127.0.0.1:443", "https://127.0.0.1:443/v2"},    {"127.0.0.1.example.com", "https://127.0.0.1.example.com/v2"},
     };
     (void)state;

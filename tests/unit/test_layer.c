@@ -35,7 +35,7 @@ struct step {
     bool hard_link;
 };
 
-#define DIR_ S_IFDIR | 0755
+#define DIR_  S_IFDIR | 0755
 #define FILE_ S_IFREG | 0644
 #define LINK_ S_IFLNK | 0777
 
@@ -50,7 +50,8 @@ set_up(void **state)
     assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
     (void)strcpy(world, "/var/tmp/crisp-layer.XXXXXX");
     assert_non_null(mkdtemp(world));
-    cleanup_free char *in = str_printf("%s/incoming", world), *out = str_printf("%s/outside", world), *secret = str_printf("%s/outside/secret", world);
+    cleanup_free char *in = str_printf("%s/incoming", world), *out = str_printf("%s/outside", world),
+                      *secret = str_printf("%s/outside/secret", world);
     assert_int_equal(file_mkdirs(in, 0700, &err), 0);
     assert_int_equal(file_mkdirs(out, 0700, &err), 0);
     assert_int_equal(file_replace(AT_FDCWD, secret, "untouched", 9, 0600, false, &err), 0);
@@ -198,8 +199,8 @@ owners_modes_times_and_types_are_kept(void **state)
 {
     (void)state;
     cleanup(layer_closep) struct layer *layer = begin();
-    APPLY(layer, {"./", S_IFDIR | 0751}, {"./d/", S_IFDIR | 01777}, {"d/f", S_IFREG | 04755, "text"}, {"d/l", LINK_, "/etc/passwd"}, {"d/p", S_IFIFO | 0600},
-          {"d/h", FILE_, "d/f", true});
+    APPLY(layer, {"./", S_IFDIR | 0751}, {"./d/", S_IFDIR | 01777}, {"d/f", S_IFREG | 04755, "text"}, {"d/l", LINK_, "/etc/passwd"},
+          {"d/p", S_IFIFO | 0600}, {"d/h", FILE_, "d/f", true});
     struct layer_entry entry = {.path = "d/owned", .mode = S_IFREG | 06711, .uid = 4000000000, .gid = 7, .mtime = {5, 9}};
     struct layer_entry node = {.path = "d/n", .mode = S_IFBLK | 0640, .device = makedev(7, 9), .gid = 6};
     struct error err = {0};
@@ -248,8 +249,9 @@ attributes_are_kept_but_not_those_that_steer_the_overlay(void **state)
     /* vfs_cap_data revision 2: cap_net_raw+ep */
     static const unsigned char capability[20] = {1, 0, 0, 2, 0, 0x20};
     const struct layer_xattr xattrs[] = {
-        {"user.colour", "blue", 4},           {"security.capability", capability, sizeof capability}, {"trusted.overlay.opaque", "y", 1},
-        {"trusted.overlay.redirect", "/", 1}, {"user.overlay.metacopy", "", 0},                       {"security.selinux", "evil", 5},
+        {"user.colour", "blue", 4},         {"security.capability", capability, sizeof capability},
+        {"trusted.overlay.opaque", "y", 1}, {"trusted.overlay.redirect", "/", 1},
+        {"user.overlay.metacopy", "", 0},   {"security.selinux", "evil", 5},
     };
     struct layer_entry file = {.path = "ping", .mode = S_IFREG | 0755, .uid = 3, .xattrs = xattrs, .xattr_count = 6};
     struct layer_entry dir = {.path = "dir", .mode = DIR_, .xattrs = xattrs + 2, .xattr_count = 3};
@@ -273,8 +275,8 @@ whiteouts_become_overlayfs_devices(void **state)
     cleanup(layer_closep) struct layer *lower = begin(), *layer = begin();
     APPLY(lower, {"a/", DIR_}, {"a/gone", FILE_, "x"}, {"a/deep/er", DIR_}, {"b/old", FILE_, "x"});
     settle(lower, NULL, 0);
-    APPLY(layer, {"a/.wh.gone", FILE_, ""}, {"a/.wh.never", FILE_, ""}, {"a/.wh.deep", FILE_, ""}, {"b/", DIR_}, {"b/.wh..wh..opq", FILE_, ""}, {"b/new", FILE_, "y"},
-          {".wh..wh.plnk/x", FILE_, ""}, {"new/.wh.nothing", FILE_, ""});
+    APPLY(layer, {"a/.wh.gone", FILE_, ""}, {"a/.wh.never", FILE_, ""}, {"a/.wh.deep", FILE_, ""}, {"b/", DIR_}, {"b/.wh..wh..opq", FILE_, ""},
+          {"b/new", FILE_, "y"}, {".wh..wh.plnk/x", FILE_, ""}, {"new/.wh.nothing", FILE_, ""});
     settle(layer, (int[]){layer_root(lower)}, 1);
     assert_true(is_whiteout(layer, "a/gone"));
     assert_true(is_whiteout(layer, "a/deep"));
@@ -310,8 +312,9 @@ a_later_entry_of_a_name_takes_the_place_of_the_earlier(void **state)
 {
     (void)state;
     cleanup(layer_closep) struct layer *layer = begin();
-    APPLY(layer, {"x", FILE_, "1"}, {"x", FILE_, "2"}, {"y/", DIR_}, {"y/z/q", FILE_, "deep"}, {"y", FILE_, "file"}, {"y", DIR_}, {"y/again", FILE_, "3"},
-          {"s", LINK_, "y"}, {"s", DIR_}, {"s/own", FILE_, "4"}, {"h", FILE_, "x", true}, {"h", FILE_, "x", true}, {"l", LINK_, "a"}, {"l", LINK_, "b"});
+    APPLY(layer, {"x", FILE_, "1"}, {"x", FILE_, "2"}, {"y/", DIR_}, {"y/z/q", FILE_, "deep"}, {"y", FILE_, "file"}, {"y", DIR_},
+          {"y/again", FILE_, "3"}, {"s", LINK_, "y"}, {"s", DIR_}, {"s/own", FILE_, "4"}, {"h", FILE_, "x", true}, {"h", FILE_, "x", true},
+          {"l", LINK_, "a"}, {"l", LINK_, "b"});
     settle(layer, NULL, 0);
     assert_text(layer, "x", "2");
     assert_text(layer, "y/again", "3");
@@ -436,8 +439,8 @@ what_is_done_at_the_end_does_not_follow_links_either(void **state)
     struct stat before, after;
     assert_int_equal(stat(absolute, &before), 0);
     cleanup(layer_closep) struct layer *layer = begin();
-    APPLY(layer, {"d/", DIR_}, {"i/x/y", FILE_, "x"}, {"d", LINK_, absolute}, {"i", LINK_, absolute}, {"w/.wh.secret", FILE_, ""}, {"w", LINK_, absolute},
-          {"h/link", FILE_, "nowhere/secret", true}, {"h", LINK_, absolute});
+    APPLY(layer, {"d/", DIR_}, {"i/x/y", FILE_, "x"}, {"d", LINK_, absolute}, {"i", LINK_, absolute}, {"w/.wh.secret", FILE_, ""},
+          {"w", LINK_, absolute}, {"h/link", FILE_, "nowhere/secret", true}, {"h", LINK_, absolute});
     struct error err = {0};
     (void)layer_settle(layer, NULL, 0, &err);
     assert_int_equal(stat(absolute, &after), 0);
@@ -455,8 +458,16 @@ entries_that_contradict_themselves_are_refused(void **state)
     for (size_t i = 0; i + 2 < sizeof deep; i += 2)
         memcpy(deep + i, "d/", 2);
     const struct step steps[] = {
-        {".wh.", FILE_, ""},      {".wh..", FILE_, ""},   {".wh...", FILE_, ""},         {long_name, FILE_, "x"}, {deep, FILE_, "x"},
-        {"", FILE_, "x"},         {".", FILE_, "x"},      {"t", 0644, "x"},              {"empty", LINK_, ""},    {"f/below-a-file", FILE_, "x"},
+        {".wh.", FILE_, ""},
+        {".wh..", FILE_, ""},
+        {".wh...", FILE_, ""},
+        {long_name, FILE_, "x"},
+        {deep, FILE_, "x"},
+        {"", FILE_, "x"},
+        {".", FILE_, "x"},
+        {"t", 0644, "x"},
+        {"empty", LINK_, ""},
+        {"f/below-a-file", FILE_, "x"},
         {"dirlink", FILE_, "d", true},
     };
     cleanup(layer_closep) struct layer *layer = begin();

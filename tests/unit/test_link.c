@@ -116,10 +116,15 @@ a_command_runs_in_a_container_and_its_tree_dies_at_the_deadline(void **state)
     crate_start(&box, &c);
     cleanup_buf struct buf output = BUF(1 << 20);
     int status = -1;
-    must(run_in(&box, &c, (const char *const[]){"sh", "-c", "hostname; cat /proc/1/cmdline; ls /proc/self/fd; exit 3", NULL}, NULL, &status, &output, &err), &err);
+    must(run_in(&box, &c, (const char *const[]){"sh", "-c", "hostname; cat /proc/1/cmdline; ls /proc/self/fd; exit 3", NULL}, NULL, &status, &output,
+                &err),
+         &err);
     assert_int_equal(status, 3);
     assert_non_null(strstr(output.data, "web-0\n"));
-    assert_non_null(memmem(output.data, output.length, "sleep\0" "1000", 10));
+    assert_non_null(memmem(output.data, output.length,
+                           "sleep\0"
+                           "1000",
+                           10));
     assert_null(strstr(output.data, "\n4\n")); /* 0, 1, 2 and ls' own 3 */
     assert_int_equal(run_in(&box, &c, (const char *const[]){"nope", NULL}, NULL, &status, NULL, &err), -1);
     assert_int_equal(err.errnum, ENOENT);
@@ -164,7 +169,9 @@ long_lines_are_cut_and_unfinished_ones_marked(void **state)
     (void)state;
     NEEDS_ROOT();
     struct box box = pod_up();
-    struct crate c = {.command = {"sh", "-c", "head -c 40000 /dev/zero | busybox tr '\\0' x; echo; head -c 16384 /dev/zero | busybox tr '\\0' y; echo; printf 'no newline'"}};
+    struct crate c = {
+        .command = {"sh", "-c",
+                    "head -c 40000 /dev/zero | busybox tr '\\0' x; echo; head -c 16384 /dev/zero | busybox tr '\\0' y; echo; printf 'no newline'"}};
     crate_start(&box, &c);
     assert_int_equal(wait_exit(c.id).status, 0);
     cleanup_free char *log = log_of(&c);
@@ -172,7 +179,8 @@ long_lines_are_cut_and_unfinished_ones_marked(void **state)
     strv_split(&lines, log, '\n', true);
     assert_int_equal(lines.count, 5);
     assert_int_equal(strlen(lines.items[0]), 9 + 16384);
-    assert_true(str_starts(lines.items[0], "stdout P xxx") && str_starts(lines.items[1], "stdout P xxx") && str_starts(lines.items[2], "stdout F xxx"));
+    assert_true(str_starts(lines.items[0], "stdout P xxx") && str_starts(lines.items[1], "stdout P xxx") &&
+                str_starts(lines.items[2], "stdout F xxx"));
     assert_int_equal(strlen(lines.items[2]), 9 + 40000 - 2 * 16384);
     assert_true(str_starts(lines.items[3], "stdout F yyy"));
     assert_int_equal(strlen(lines.items[3]), 9 + 16384);
@@ -252,7 +260,9 @@ another_user_can_open_stdout_again_and_has_no_rights(void **state)
     (void)state;
     NEEDS_ROOT();
     struct box box = pod_up();
-    struct crate c = {.command = {"sh", "-c", "id -u; echo again > /dev/stdout; grep -E 'Cap(Eff|Prm|Bnd)' /proc/self/status; touch /proc/sys/x; cat /proc/kcore | wc -c; ls /proc/scsi | wc -l"},
+    struct crate c = {.command = {"sh", "-c",
+                                  "id -u; echo again > /dev/stdout; grep -E 'Cap(Eff|Prm|Bnd)' /proc/self/status; touch /proc/sys/x; cat /proc/kcore "
+                                  "| wc -c; ls /proc/scsi | wc -l"},
                       .uid = 1234};
     crate_start(&box, &c);
     assert_int_equal(wait_exit(c.id).status, 0);
@@ -271,7 +281,8 @@ containers_of_a_pod_share_its_shm_and_not_the_hosts(void **state)
     (void)state;
     NEEDS_ROOT();
     struct box box = pod_up();
-    struct crate one = {.command = {"sh", "-c", "echo shared > /dev/shm/crisp-test-shm"}}, two = {.command = {"sh", "-c", "cat /dev/shm/crisp-test-shm; grep /dev/shm /proc/mounts"}};
+    struct crate one = {.command = {"sh", "-c", "echo shared > /dev/shm/crisp-link-shm"}},
+                 two = {.command = {"sh", "-c", "cat /dev/shm/crisp-link-shm; grep /dev/shm /proc/mounts"}};
     crate_start(&box, &one);
     assert_int_equal(wait_exit(one.id).status, 0);
     crate_start(&box, &two);
@@ -279,7 +290,7 @@ containers_of_a_pod_share_its_shm_and_not_the_hosts(void **state)
     cleanup_free char *log = log_of(&two);
     assert_non_null(strstr(log, "stdout F shared\n"));
     assert_non_null(strstr(log, "size=65536k"));
-    assert_int_not_equal(access("/dev/shm/crisp-test-shm", F_OK), 0);
+    assert_int_not_equal(access("/dev/shm/crisp-link-shm", F_OK), 0);
     crate_delete(&box, &one);
     crate_delete(&box, &two);
     pod_down(&box);
@@ -296,12 +307,15 @@ a_shared_pid_namespace_reaps_orphans(void **state)
     struct spec_builder *b = pod_spec();
     must(spawn_with(&box, b, true, &failed_op, &err), &err);
     spec_free(b);
-    struct crate one = {.command = {"sleep", "1000"}, .shared_pid = true}, two = {.command = {"sh", "-c", "(sleep 0.1 &) ; sleep 1000"}, .shared_pid = true};
+    struct crate one = {.command = {"sleep", "1000"}, .shared_pid = true},
+                 two = {.command = {"sh", "-c", "(sleep 0.1 &) ; sleep 1000"}, .shared_pid = true};
     crate_start(&box, &one);
     crate_start(&box, &two);
     pause_ms(400);
     cleanup_buf struct buf output = BUF(1 << 16);
-    must(run_in(&box, &one, (const char *const[]){"sh", "-c", "cat /proc/[0-9]*/stat; ls /proc/1/root; readlink /proc/1/exe", NULL}, NULL, &status, &output, &err), &err);
+    must(run_in(&box, &one, (const char *const[]){"sh", "-c", "cat /proc/[0-9]*/stat; ls /proc/1/root; readlink /proc/1/exe", NULL}, NULL, &status,
+                &output, &err),
+         &err);
     assert_non_null(strstr(output.data, "1 (crisp-init) S"));
     assert_null(strstr(output.data, ") Z "));
     assert_null(strstr(output.data, "boot"));
@@ -334,7 +348,8 @@ a_new_crispd_finds_what_the_old_one_left(void **state)
     NEEDS_ROOT();
     struct error err = {0};
     struct box box = pod_up();
-    struct crate waits = {.command = {"true"}}, runs = {.command = {"sh", "-c", "i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); sleep 0.01; done; exit 5"}},
+    struct crate waits = {.command = {"true"}},
+                 runs = {.command = {"sh", "-c", "i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); sleep 0.01; done; exit 5"}},
                  ends = {.command = {"sh", "-c", "sleep 0.1; exit 4"}}, stays = {.command = {"sleep", "1000"}};
     int failed_op;
     must(crate_create(&box, &waits, &failed_op, &err), &err);

@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "cri/listener.h"
+#include "cri/service_manager.h"
 
 static char directory[64], path[100];
 static struct error err;
@@ -151,6 +152,45 @@ a_second_crispd_is_told_who_holds_the_lock(void **state)
     (void)close(held);
 }
 
+static void
+the_service_manager_is_told_and_may_pass_the_socket(void **state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct listener listener;
+    char said[32] = "", own[16];
+    (void)state;
+    (void)snprintf(address.sun_path, sizeof address.sun_path, "%s/notify", directory);
+    cleanup_close int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(manager, (struct sockaddr *)&address, sizeof address), 0);
+    service_notify("READY=1"); /* nobody listens yet */
+    (void)setenv("NOTIFY_SOCKET", address.sun_path, 1);
+    service_notify("READY=1");
+    (void)unsetenv("NOTIFY_SOCKET");
+    assert_int_equal(recv(manager, said, sizeof said, MSG_DONTWAIT), 7);
+    assert_string_equal(said, "READY=1");
+
+    assert_int_equal(listener_open(&listener, path, &err), 0);
+    int kept = dup(3);
+    assert_int_equal(dup2(listener.fd, 3), 3);
+    (void)snprintf(own, sizeof own, "%d", (int)getpid());
+    (void)setenv("LISTEN_PID", own, 1);
+    (void)setenv("LISTEN_FDS", "1", 1);
+    struct error none = {0};
+    assert_int_equal(service_passed_socket(&none), 3);
+    assert_true(fcntl(3, F_GETFD) & FD_CLOEXEC);
+    assert_null(getenv("LISTEN_FDS"));
+    assert_int_equal(service_passed_socket(&none), -1);
+    assert_int_equal(none.kind, ERR_NONE);
+    (void)setenv("LISTEN_PID", own, 1);
+    (void)setenv("LISTEN_FDS", "2", 1);
+    assert_int_equal(service_passed_socket(&none), -1);
+    assert_int_equal(none.kind, ERR_INVALID);
+    (void)(kept >= 0 ? dup2(kept, 3) : close(3));
+    if (kept >= 0)
+        (void)close(kept);
+    listener_close(&listener);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -162,6 +202,7 @@ main(void)
         TEST(something_else_at_the_path_is_left_alone),
         TEST(a_stranger_is_refused_even_if_the_mode_lets_him_in),
         TEST(a_second_crispd_is_told_who_holds_the_lock),
+        TEST(the_service_manager_is_told_and_may_pass_the_socket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

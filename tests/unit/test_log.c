@@ -173,8 +173,9 @@ an_exit_record_is_read_as_written_and_torn_ones_are_none(void **state)
         assert_false(exit_record_parse(torn, &back));
     }
     assert_true(exit_record_parse("version=2\nstatus=0\nnews=1\noom_killed=0\nfinished_ns=5\nend\n", &back));
-    static const char *const wrong[] = {"version=1\nstatus=256\noom_killed=0\nfinished_ns=5\nend\n", "version=1\nstatus=x\noom_killed=0\nfinished_ns=5\nend\n",
-                                        "version=1\noom_killed=0\nfinished_ns=5\nend\n", "version=1\nstatus=1\noom_killed=0\nfinished_ns=99999999999999999999\nend\n"};
+    static const char *const wrong[] = {"version=1\nstatus=256\noom_killed=0\nfinished_ns=5\nend\n",
+                                        "version=1\nstatus=x\noom_killed=0\nfinished_ns=5\nend\n", "version=1\noom_killed=0\nfinished_ns=5\nend\n",
+                                        "version=1\nstatus=1\noom_killed=0\nfinished_ns=99999999999999999999\nend\n"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         assert_false(exit_record_parse(wrong[i], &back));
 }
@@ -185,12 +186,12 @@ an_older_monitors_messages_are_understood(void **state)
 {
     (void)state;
     static const unsigned char exited[] = {
-        1, 0, 2, 0, 0, 0, 0, 0,                            /* version 1, EXITED, serial 0 */
-        4, 0, 0, 0, 3, 0, 0, 0, 'a', 'b', 0, 0,            /* ID "ab" */
-        11, 0, 0, 0, 8, 0, 0, 0, 137, 0, 0, 0, 0, 0, 0, 0, /* STATUS 137 */
-        12, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,   /* OOM */
-        13, 0, 0, 0, 8, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0,   /* FINISHED_NS 5 */
-        200, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0,              /* a tag nobody knows */
+        1,   0, 2, 0, 0, 0, 0, 0,                             /* version 1, EXITED, serial 0 */
+        4,   0, 0, 0, 3, 0, 0, 0, 'a', 'b', 0, 0,             /* ID "ab" */
+        11,  0, 0, 0, 8, 0, 0, 0, 137, 0,   0, 0, 0, 0, 0, 0, /* STATUS 137 */
+        12,  0, 0, 0, 8, 0, 0, 0, 1,   0,   0, 0, 0, 0, 0, 0, /* OOM */
+        13,  0, 0, 0, 8, 0, 0, 0, 5,   0,   0, 0, 0, 0, 0, 0, /* FINISHED_NS 5 */
+        200, 0, 0, 0, 1, 0, 0, 0, 7,   0,   0, 0,             /* a tag nobody knows */
     };
     static struct message m;
     struct error err = {0};

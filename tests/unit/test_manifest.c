@@ -11,9 +11,9 @@
 #include "imageservice/json.h"
 #include "imageservice/manifest.h"
 
-#define A "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-#define B "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
-#define C "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
+#define A      "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define B      "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+#define C      "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
 #define CONFIG "\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"" A "\",\"size\":1}"
 
 static int
@@ -28,7 +28,8 @@ a_manifest_names_config_and_layers(void **state)
     (void)state;
     struct error err;
     cleanup_manifest struct manifest m;
-    assert_int_equal(parse("{\"schemaVersion\":2," CONFIG ",\"layers\":[{\"mediaType\":\"application/vnd.docker.image.rootfs.diff.tar.gzip\",\"digest\":\"" B
+    assert_int_equal(parse("{\"schemaVersion\":2," CONFIG
+                           ",\"layers\":[{\"mediaType\":\"application/vnd.docker.image.rootfs.diff.tar.gzip\",\"digest\":\"" B
                            "\",\"size\":7}],\"annotations\":{\"k\":\"v\"}}",
                            &m, &err),
                      0);
@@ -98,8 +99,10 @@ the_machine_gets_the_manifest_it_can_run(void **state)
         struct platform machine;
         const char *digest;
     } cases[] = {
-        {{(char *)"linux", (char *)"arm", (char *)"v7"}, C},    {{(char *)"linux", (char *)"arm", (char *)"v6"}, B},
-        {{(char *)"linux", (char *)"arm", (char *)"v5"}, NULL}, {{(char *)"linux", (char *)"amd64", (char *)""}, NULL},
+        {{(char *)"linux", (char *)"arm", (char *)"v7"}, C},
+        {{(char *)"linux", (char *)"arm", (char *)"v6"}, B},
+        {{(char *)"linux", (char *)"arm", (char *)"v5"}, NULL},
+        {{(char *)"linux", (char *)"amd64", (char *)""}, NULL},
     };
     (void)state;
     struct error err = {0};
@@ -136,9 +139,10 @@ a_chain_id_covers_all_layers_below(void **state)
 static void
 a_configuration_tells_how_to_run(void **state)
 {
-    static const char text[] = "{\"os\":\"linux\",\"architecture\":\"amd64\",\"config\":{\"Env\":[\"A=1\",\"B=2\"],\"Entrypoint\":[\"/e\"],\"Cmd\":null,"
-                               "\"User\":\"web:www\",\"WorkingDir\":\"/w\",\"StopSignal\":\"SIGQUIT\",\"Labels\":{\"l\":\"1\"},\"Volumes\":{\"/data\":{}}},"
-                               "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"" A "\"]}}";
+    static const char text[] =
+        "{\"os\":\"linux\",\"architecture\":\"amd64\",\"config\":{\"Env\":[\"A=1\",\"B=2\"],\"Entrypoint\":[\"/e\"],\"Cmd\":null,"
+        "\"User\":\"web:www\",\"WorkingDir\":\"/w\",\"StopSignal\":\"SIGQUIT\",\"Labels\":{\"l\":\"1\"},\"Volumes\":{\"/data\":{}}},"
+        "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"" A "\"]}}";
     (void)state;
     struct error err = {0};
     struct image_config config = {0};
@@ -182,12 +186,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_manifest_names_config_and_layers),
-        cmocka_unit_test(what_contradicts_itself_is_refused),
-        cmocka_unit_test(json_that_would_fill_the_memory_is_refused),
-        cmocka_unit_test(the_machine_gets_the_manifest_it_can_run),
-        cmocka_unit_test(a_chain_id_covers_all_layers_below),
-        cmocka_unit_test(a_configuration_tells_how_to_run),
+        cmocka_unit_test(a_manifest_names_config_and_layers),         cmocka_unit_test(what_contradicts_itself_is_refused),
+        cmocka_unit_test(json_that_would_fill_the_memory_is_refused), cmocka_unit_test(the_machine_gets_the_manifest_it_can_run),
+        cmocka_unit_test(a_chain_id_covers_all_layers_below),         cmocka_unit_test(a_configuration_tells_how_to_run),
         cmocka_unit_test(a_configuration_of_wrong_types_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,10 +143,10 @@ malformed_datagrams_are_refused_whole(void **state)
     } bad[] = {
         {1, {1}},
         {7, {1, 0, 1, 0, 0, 0, 0}},
-        {12, {1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0}},                          /* half a field */
-        {16, {1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0}},              /* longer than the datagram */
-        {17, {1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 9}},           /* its padding is missing */
-        {16, {1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}},  /* a length that wraps */
+        {12, {1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0}},                         /* half a field */
+        {16, {1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0}},             /* longer than the datagram */
+        {17, {1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 9}},          /* its padding is missing */
+        {16, {1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}}, /* a length that wraps */
     };
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

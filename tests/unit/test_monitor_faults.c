@@ -1,8 +1,9 @@
-/* A real monitor under attack and in bad weather: full and hanging disks, memory that runs out, programs that are missing a thousand times, images with hostile symlinks, a monitor
- * that is frozen or killed at any moment. */
+/* A real monitor under attack and in bad weather: full and hanging disks, memory that runs out, programs that are missing a thousand times, images
+ * with hostile symlinks, a monitor that is frozen or killed at any moment. */
 #include "monitor_node.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <signal.h>
@@ -64,7 +65,7 @@ a_thousand_missing_programs_leave_nothing(void **state)
         }
     }
     pause_ms(50);
-    assert_int_equal(count_fds(box.identity.pid), fds);
+    assert_true(count_fds(box.identity.pid) <= fds);
     assert_true(private_kb(box.identity.pid) <= kb + 16);
     pod_down(&box);
 }
@@ -103,7 +104,8 @@ hostile_symlinks_stay_in_the_root(void **state)
     assert_int_equal(symlink("/proc/self/root/var/tmp", at("lower/evil-dir")), 0);
     assert_int_equal(mkdir(at("lower/var"), 0755) + mkdir(at("lower/var/tmp"), 0755), 0);
     /* Made and mounted inside. */
-    struct crate inside = {.command = {"sh", "-c", "cat /var/tmp/crisp-escaped | head -n1"}, .bind_source = "/etc/hosts", .bind_target = "/evil-file"};
+    struct crate inside = {
+        .command = {"sh", "-c", "cat /var/tmp/crisp-escaped | head -n1"}, .bind_source = "/etc/hosts", .bind_target = "/evil-file"};
     crate_start(&box, &inside);
     assert_int_equal(wait_exit(inside.id).status, 0);
     assert_int_not_equal(access("/var/tmp/crisp-escaped", F_OK), 0);
@@ -116,6 +118,17 @@ hostile_symlinks_stay_in_the_root(void **state)
     assert_int_equal(err.errnum, ELOOP);
     assert_int_not_equal(access("/var/tmp/crisp-escaped", F_OK), 0);
     crate_gone(&magic);
+    /* Nothing is mounted onto procfs by another name. */
+    assert_int_equal(symlink("/proc/version", at("lower/evil-proc")), 0);
+    struct crate proc = {.command = {"true"}, .bind_source = "/etc/hosts", .bind_target = "/evil-proc"};
+    assert_int_equal(crate_create(&box, &proc, &failed_op, &err), -1);
+    assert_int_equal(err.errnum, EACCES);
+    crate_gone(&proc);
+    struct crate named = {.command = {"true"}, .bind_source = "/etc/hosts", .bind_target = "/proc/version"};
+    crate_start(&box, &named);
+    assert_int_equal(wait_exit(named.id).status, 0);
+    crate_delete(&box, &named);
+    assert_int_equal(unlink(at("lower/evil-proc")), 0);
     assert_int_equal(unlink(at("lower/evil-file")), 0);
     assert_int_equal(unlink(at("lower/evil-dir")), 0);
     pod_down(&box);
@@ -128,7 +141,9 @@ nothing_of_the_monitor_leaks_into_a_container(void **state)
     NEEDS_ROOT();
     struct error err = {0};
     struct box box = pod_up();
-    struct crate c = {.command = {"sh", "-c", "ls /proc/self/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign)' /proc/self/status; grep -c . /proc/mounts; env; sleep 1000"}};
+    struct crate c = {
+        .command = {"sh", "-c",
+                    "ls /proc/self/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign)' /proc/self/status; grep -c . /proc/mounts; env; sleep 1000"}};
     crate_start(&box, &c);
     wait_log(&c, "HOME=/");
     cleanup_free char *log = log_of(&c);
@@ -138,7 +153,9 @@ nothing_of_the_monitor_leaks_into_a_container(void **state)
     /* Mounts: what the spec asked for and nothing of the host. */
     cleanup_buf struct buf output = BUF(1 << 16);
     int status;
-    must(run_in(&box, &c, (const char *const[]){"grep", "-v", "-E", " (/|/proc.*|/dev.*|/sys.*|/etc/hosts) ", "/proc/mounts", NULL}, NULL, &status, &output, &err), &err);
+    must(run_in(&box, &c, (const char *const[]){"grep", "-v", "-E", " (/|/proc.*|/dev.*|/sys.*|/etc/hosts) ", "/proc/mounts", NULL}, NULL, &status,
+                &output, &err),
+         &err);
     assert_int_equal(status, 1);
     must(link_kill(box.link, c.id, &err), &err);
     (void)wait_exit(c.id);
@@ -146,43 +163,18 @@ nothing_of_the_monitor_leaks_into_a_container(void **state)
     pod_down(&box);
 }
 
-/* A memory limit of 16 MB, on whichever hierarchy has the controller. False where there is none. */
-static bool
-memory_limit(struct crate *c, char *dir, size_t size)
-{
-    struct error err = {0};
-    bool v1 = access("/sys/fs/cgroup/memory/tasks", F_OK) == 0;
-    if (!v1)
-        return false;
-    (void)snprintf(dir, size, "/sys/fs/cgroup/memory/crisp-test-%d", getpid());
-    must(file_mkdirs(dir, 0755, &err), &err);
-    cleanup_free char *limit = str_printf("%s/memory.limit_in_bytes", dir);
-    must(file_put(AT_FDCWD, limit, "16777216", &err), &err);
-    c->memory_cgroup = str_printf("%s/tasks", dir);
-    c->oom_file = str_printf("%s/memory.oom_control", dir);
-    return true;
-}
-
 static void
 running_out_of_memory_is_told_every_time(void **state)
 {
     (void)state;
     NEEDS_ROOT();
-    char dir[128];
-    struct crate model = {.command = {"sh", "-c", "busybox dd if=/dev/zero of=/dev/null bs=64M count=1"}};
-    if (!memory_limit(&model, dir, sizeof dir)) {
-        print_message("skipped: no v1 memory controller (the unified one needs its parent's leave)\n");
+    if (!memory_cgroup()) {
+        print_message("skipped: no memory controller\n");
         skip();
     }
     struct box box = pod_up();
     for (int i = 0; i < 20; i++) {
-        struct crate c = model;
-        /* exec, so that init itself is the one that is killed */
-        c.command[0] = "busybox";
-        c.command[1] = "dd";
-        c.command[2] = "if=/dev/zero";
-        c.command[3] = "of=/dev/null";
-        c.command[4] = "bs=64M";
+        struct crate c = {.command = {"busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M"}, .memory_limited = true};
         crate_start(&box, &c);
         struct exit_report report = wait_exit(c.id);
         assert_int_equal(report.status, 137);
@@ -190,11 +182,6 @@ running_out_of_memory_is_told_every_time(void **state)
         crate_delete(&box, &c);
     }
     pod_down(&box);
-    free((char *)(uintptr_t)model.memory_cgroup);
-    free((char *)(uintptr_t)model.oom_file);
-    for (int i = 0; i < 200 && rmdir(dir) < 0; i++)
-        pause_ms(5);
-    assert_int_not_equal(access(dir, F_OK), 0);
 }
 
 static void
@@ -228,8 +215,9 @@ a_full_disk_slows_the_container_and_loses_nothing(void **state)
 static int
 frozen_disk_up(void)
 {
-    cleanup_free char *make = str_printf("truncate -s 16M %s/disk && mkfs.ext4 -q -O ^has_journal %s/disk && mkdir %s/hang && mount -o loop %s/disk %s/hang", node.dir, node.dir,
-                                         node.dir, node.dir, node.dir);
+    cleanup_free char *make =
+        str_printf("truncate -s 16M %s/disk && mkfs.ext4 -q -O ^has_journal %s/disk && mkdir %s/hang && mount -o loop %s/disk %s/hang", node.dir,
+                   node.dir, node.dir, node.dir, node.dir);
     if (system(make) != 0)
         return -1;
     return open(at("hang"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -322,7 +310,11 @@ mounts_pass_both_ways_where_asked(void **state)
     assert_int_equal(mount("tmpfs", source, "tmpfs", 0, NULL), 0);
     assert_int_equal(mount(NULL, source, NULL, MS_SHARED, NULL), 0);
     assert_int_equal(mkdir(at("volume/later"), 0755), 0);
-    struct crate both = {.command = {"sleep", "1000"}, .bind_source = source, .bind_target = "/data", .bind_flags = SPEC_BIND_RECURSIVE, .bind_propagation = MS_SHARED | MS_REC};
+    struct crate both = {.command = {"sleep", "1000"},
+                         .bind_source = source,
+                         .bind_target = "/data",
+                         .bind_flags = SPEC_BIND_RECURSIVE,
+                         .bind_propagation = MS_SHARED | MS_REC};
     struct crate slave = both, private = both;
     slave.bind_propagation = MS_SLAVE | MS_REC;
     private.bind_propagation = MS_PRIVATE | MS_REC;
@@ -362,8 +354,8 @@ run_many(void *arg)
         struct error err = {0};
         int status = -1;
         cleanup_buf struct buf output = BUF(1 << 16);
-        if (run_in(many->box, many->crate, (const char *const[]){"sh", "-c", "echo out; exit 3", NULL}, NULL, &status, &output, &err) < 0 || status != 3 ||
-            !str_eq(output.data, "out\n"))
+        if (run_in(many->box, many->crate, (const char *const[]){"sh", "-c", "echo out; exit 3", NULL}, NULL, &status, &output, &err) < 0 ||
+            status != 3 || !str_eq(output.data, "out\n"))
             many->failures++;
     }
     return NULL;

@@ -10,7 +10,7 @@
 #include "base/str.h"
 #include "imageservice/imageservice.h"
 
-#define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define HEX64  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define DIGEST "sha256:" HEX64
 
 static void
@@ -47,9 +47,39 @@ static void
 malformed_references_are_refused_in_words_that_name_them(void **state)
 {
     static const char *const cases[] = {
-        "", ":", "/", "a/", "/a", "UPPER", "a:", "a:b:c", "a@", "a@sha256:12", "a@sha256:" "X" HEX64, "a@md5:" HEX64, "a..b", "a.-b", "-a", "a-",
-        "a/../b", "a b", "a\nb", "localhost:port/a", "localhost:/a", "host:123456/a", "[::1/a", "[zz]:5/a", "http://a/b", "a:tag with space", HEX64,
-        "a___b", "reg.io./a", ".io/a", "a:-tag", "a@" DIGEST "@" DIGEST,
+        "",
+        ":",
+        "/",
+        "a/",
+        "/a",
+        "UPPER",
+        "a:",
+        "a:b:c",
+        "a@",
+        "a@sha256:12",
+        "a@sha256:"
+        "X" HEX64,
+        "a@md5:" HEX64,
+        "a..b",
+        "a.-b",
+        "-a",
+        "a-",
+        "a/../b",
+        "a b",
+        "a\nb",
+        "localhost:port/a",
+        "localhost:/a",
+        "host:123456/a",
+        "[::1/a",
+        "[zz]:5/a",
+        "http://a/b",
+        "a:tag with space",
+        HEX64,
+        "a___b",
+        "reg.io./a",
+        ".io/a",
+        "a:-tag",
+        "a@" DIGEST "@" DIGEST,
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -327,9 +327,10 @@ bytes_that_are_no_request_are_invalid(void **state)
     struct client client = client_connect(16);
     char details[256];
     assert_int_equal(call_raw(&client, RUNTIME "Version", grpc_slice_from_copied_string("\xff\xff\xff"), details), GRPC_STATUS_INVALID_ARGUMENT);
-    assert_int_equal(call_raw(&client, RUNTIME "ContainerStatus", grpc_slice_from_copied_buffer("\x0a\x03"
-                                                                                                "a\0b",
-                                                                                                5),
+    assert_int_equal(call_raw(&client, RUNTIME "ContainerStatus",
+                              grpc_slice_from_copied_buffer("\x0a\x03"
+                                                            "a\0b",
+                                                            5),
                               details),
                      GRPC_STATUS_INVALID_ARGUMENT);
     assert_string_equal(details, "container_id: it holds a NUL byte");

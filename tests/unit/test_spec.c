@@ -192,9 +192,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_built_is_read),          cmocka_unit_test(people_can_read_it),
-        cmocka_unit_test(every_operation_has_a_name),     cmocka_unit_test(a_missing_argument_is_found_when_it_is_built),
-        cmocka_unit_test(too_much_is_refused),            cmocka_unit_test(no_damage_makes_it_read_outside),
+        cmocka_unit_test(what_is_built_is_read),      cmocka_unit_test(people_can_read_it),
+        cmocka_unit_test(every_operation_has_a_name), cmocka_unit_test(a_missing_argument_is_found_when_it_is_built),
+        cmocka_unit_test(too_much_is_refused),        cmocka_unit_test(no_damage_makes_it_read_outside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

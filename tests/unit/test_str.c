@@ -140,9 +140,11 @@ a_buffer_refuses_to_grow_beyond_its_limit(void **state)
 static void
 utf8_is_judged_as_the_rfc_says(void **state)
 {
-    static const char *const good[] = {"", "plain", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xf4\x8f\xbf\xbf"};
-    static const char *const bad[] = {"\x80",         "\xc3",         "\xc3(",     "\xc0\x80",         "\xc1\xbf",         "\xe0\x80\xaf", "\xe2\x82",
-                                      "\xe2\x28\xa1", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xf0\x80\x80\xaf", "\xf4\x90\x80\x80", "\xff",     "a\xfe"};
+    static const char *const good[] = {
+        "", "plain", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xf4\x8f\xbf\xbf"};
+    static const char *const bad[] = {"\x80",     "\xc3",         "\xc3(",        "\xc0\x80",         "\xc1\xbf",         "\xe0\x80\xaf",
+                                      "\xe2\x82", "\xe2\x28\xa1", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xf0\x80\x80\xaf", "\xf4\x90\x80\x80",
+                                      "\xff",     "a\xfe"};
     (void)state;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(str_utf8_valid(good[i], strlen(good[i])));

@@ -44,7 +44,8 @@ static void
 hosts_stay_in_the_order_of_their_lines(void **state)
 {
     (void)state;
-    struct toml_node *root = parse("server = \"https://z\"\n[host.\"https://z.example\"]\n[host.\"http://a.example\"]\n[host.\"https://m.example\"]\n");
+    struct toml_node *root =
+        parse("server = \"https://z\"\n[host.\"https://z.example\"]\n[host.\"http://a.example\"]\n[host.\"https://m.example\"]\n");
     assert_non_null(root);
     const struct toml_node *host = toml_get(root, "host");
     assert_int_equal(host->count, 3);

@@ -32,9 +32,9 @@ static struct pod_fixture *
 pod_fixture(void)
 {
     static struct pod_fixture f;
-    f = (struct pod_fixture){RUNTIME__V1__POD_SANDBOX_METADATA__INIT,           RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT,
-                             RUNTIME__V1__LINUX_SANDBOX_SECURITY_CONTEXT__INIT, RUNTIME__V1__NAMESPACE_OPTION__INIT,
-                             RUNTIME__V1__POD_SANDBOX_CONFIG__INIT,             RUNTIME__V1__RUN_POD_SANDBOX_REQUEST__INIT};
+    f = (struct pod_fixture){
+        RUNTIME__V1__POD_SANDBOX_METADATA__INIT, RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT, RUNTIME__V1__LINUX_SANDBOX_SECURITY_CONTEXT__INIT,
+        RUNTIME__V1__NAMESPACE_OPTION__INIT,     RUNTIME__V1__POD_SANDBOX_CONFIG__INIT,       RUNTIME__V1__RUN_POD_SANDBOX_REQUEST__INIT};
     err = (struct error){0};
     f.metadata.name = "web-0";
     f.metadata.uid = "u1";
@@ -117,6 +117,35 @@ a_pod_on_the_hosts_network_maps_no_ports(void **state)
     assert_non_null(pod);
     assert_int_equal(pod->port_count, 0);
     pod_config_free(pod);
+}
+
+static void
+annotations_ask_for_bandwidth_and_addresses(void **state)
+{
+    (void)state;
+    struct pod_fixture *f = pod_fixture();
+    Runtime__V1__PodSandboxConfig__AnnotationsEntry wishes[3];
+    static const char *const texts[][2] = {{"kubernetes.io/ingress-bandwidth", "1.5M"}, {"kubernetes.io/egress-bandwidth", "10Ki"}, {"io.crisp/ip", "10.88.0.9"}};
+    Runtime__V1__PodSandboxConfig__AnnotationsEntry *list[3];
+    for (size_t i = 0; i < 3; i++) {
+        wishes[i] = (Runtime__V1__PodSandboxConfig__AnnotationsEntry)RUNTIME__V1__POD_SANDBOX_CONFIG__ANNOTATIONS_ENTRY__INIT;
+        wishes[i].key = texts[i][0];
+        wishes[i].value = texts[i][1];
+        list[i] = &wishes[i];
+    }
+    f->config.annotations = list;
+    f->config.n_annotations = 3;
+    struct pod_config *pod = pod_request_read(&f->request, &err);
+    assert_non_null(pod);
+    assert_int_equal(pod->ingress_bits, 1500000);
+    assert_int_equal(pod->egress_bits, 10240);
+    assert_string_equal(pod->ip, "10.88.0.9");
+    pod_config_free(pod);
+    static const char *const bad[] = {"", "fast", "-1M", "10", "2000P", "1e9", "0x10M", "1M "};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        wishes[0].value = bad[i];
+        refused(f, ERR_INVALID, "ingress-bandwidth");
+    }
 }
 
 static void
@@ -372,6 +401,9 @@ the_image_fills_in_what_the_request_leaves_out(void **state)
     assert_string_equal(c->stop_signal, "SIGRTMIN+3");
     assert_string_equal(c->image_name, "docker.io/library/busybox:1");
     container_config_free(c);
+    f->config.stop_signal = (Runtime__V1__Signal)99;
+    container_refused(f, ERR_INVALID, "stop_signal");
+    f->config.stop_signal = RUNTIME__V1__SIGNAL__SIGNAL_RUNTIME_DEFAULT;
     f->image_spec.user_specified_image = "busybox:1";
     c = accepted(f);
     assert_string_equal(c->image_name, "busybox:1");
@@ -603,6 +635,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pod_is_taken_over_field_by_field),
         cmocka_unit_test(a_pod_on_the_hosts_network_maps_no_ports),
+        cmocka_unit_test(annotations_ask_for_bandwidth_and_addresses),
         cmocka_unit_test(a_pod_without_metadata_or_config_is_invalid),
         cmocka_unit_test(words_for_resolv_conf_hold_no_lines_of_their_own),
         cmocka_unit_test(ports_and_addresses_are_checked),

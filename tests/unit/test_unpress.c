@@ -85,7 +85,7 @@ static void *
 decompress(void *arg)
 {
     struct decompressor *d = arg;
-    d->result = unpress_run(d->packed, d->plain, d->digest, &d->err);
+    d->result = unpress_run(d->packed, d->plain, d->digest, -1, &d->err);
     return NULL;
 }
 

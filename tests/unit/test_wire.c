@@ -33,9 +33,9 @@ a_sound_message_passes(void **state)
     (void)state;
     assert_int_equal(CHECK(""), 0);
     assert_int_equal(CHECK("\x12\x02hi"), 0);
-    assert_int_equal(CHECK("\x0a\x05\x0a\x03\x0a\x01x"), 0);   /* config { metadata { name: "x" } } */
-    assert_int_equal(CHECK("\x0a\x04\x12\x02\xc3\xa9"), 0);     /* hostname: "é" */
-    assert_int_equal(CHECK("\xf8\x07\x01"), 0);                 /* a field of the future */
+    assert_int_equal(CHECK("\x0a\x05\x0a\x03\x0a\x01x"), 0); /* config { metadata { name: "x" } } */
+    assert_int_equal(CHECK("\x0a\x04\x12\x02\xc3\xa9"), 0);  /* hostname: "é" */
+    assert_int_equal(CHECK("\xf8\x07\x01"), 0);              /* a field of the future */
 }
 
 static void
@@ -150,12 +150,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_sound_message_passes),
-        cmocka_unit_test(strings_are_utf8_without_nul),
-        cmocka_unit_test(broken_bytes_are_no_message),
-        cmocka_unit_test(the_same_maps_in_another_order_are_the_same_bytes),
-        cmocka_unit_test(an_arena_ends_where_its_limit_is),
-        cmocka_unit_test(the_table_names_every_rpc),
+        cmocka_unit_test(a_sound_message_passes),           cmocka_unit_test(strings_are_utf8_without_nul),
+        cmocka_unit_test(broken_bytes_are_no_message),      cmocka_unit_test(the_same_maps_in_another_order_are_the_same_bytes),
+        cmocka_unit_test(an_arena_ends_where_its_limit_is), cmocka_unit_test(the_table_names_every_rpc),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

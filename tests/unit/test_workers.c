@@ -15,7 +15,6 @@ enum { JOBS = 200 };
 static atomic_int running, done, most;
 static pthread_barrier_t gate;
 
-
 static void
 run_briefly(struct job *job)
 {
