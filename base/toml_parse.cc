@@ -67,9 +67,55 @@ copy_node(const toml::node &from, struct toml_node *to)
         to->type = TOML_DATE;
 }
 
+// Past the string that begins at `at`; where it is not closed, past its line or the text.
+static const char *
+past_string(const char *at, const char *end)
+{
+    const char quote = *at;
+    const bool multi = end - at >= 3 && at[1] == quote && at[2] == quote;
+    for (at += multi ? 3 : 1; at < end; at++) {
+        if (*at == '\\' && quote == '"')
+            at++;
+        else if (*at == '\n' && !multi)
+            return at;
+        else if (*at == quote && !multi)
+            return at + 1;
+        else if (*at == quote && end - at >= 3 && at[1] == quote && at[2] == quote) {
+            while (at < end && *at == quote) // the last two of five quotes are the string's own
+                at++;
+            return at;
+        }
+    }
+    return end;
+}
+
+// Letters beyond ASCII stand in strings and comments only (TOML 1.0, "Keys"). Debian's toml++ 3.3 runs into undefined behaviour at some of them
+// elsewhere, so they are refused before it sees them. Returns the line of the first one, or 0.
+static int
+line_of_foreign_letter(const char *at, size_t length)
+{
+    int line = 1;
+    for (const char *end = at + length; at < end;) {
+        if (static_cast<unsigned char>(*at) >= 0x80)
+            return line;
+        const char *next = *at == '"' || *at == '\'' ? past_string(at, end) : *at == '#' ? std::find(at, end, '\n') : at + 1;
+        line += static_cast<int>(std::count(at, std::min(next, end), '\n'));
+        at = next;
+    }
+    return 0;
+}
+
 extern "C" struct toml_node *
 toml_parse(const char *text, size_t length, const char *name, struct error *err)
 {
+    if (length >= 3 && std::memcmp(text, "\xef\xbb\xbf", 3) == 0) { // a byte order mark
+        text += 3;
+        length -= 3;
+    }
+    if (const int line = line_of_foreign_letter(text, length)) {
+        error_set(err, ERR_INVALID, "%s:%d: letters beyond ASCII must stand in quotes", name, line);
+        return nullptr;
+    }
     try {
         toml::table table = toml::parse(std::string_view{text, length}, std::string_view{name});
         auto *root = static_cast<struct toml_node *>(mem_zalloc(1, sizeof(struct toml_node)));

@@ -81,6 +81,28 @@ an_empty_file_is_an_empty_table(void **state)
 }
 
 static void
+letters_beyond_ascii_stand_in_strings_and_comments_only(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "x = \"\xc4\x96\" # \xc4\x96\n", "\"\xc4\x96\" = '\xc4\x96'\n", "x = \"\"\"\n\\\"\xc4\x96\"\"\"\"\n",
+        "\xef\xbb\xbfx = 1\n",           "x = ''\ny = ''''''\n",
+    };
+    static const char *const bad[] = {
+        "\n\xc4\x96 = 1\n", "x = \"\"\na\xc4\x96 = 1\n", "x = '''\n''' \xc4\x96\n", "\n[\xc4\x96]\n", "# '\nx = \xc4\x96\n",
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct toml_node *root = parse(good[i]);
+        assert_non_null(root);
+        toml_free(root);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_null(parse(bad[i]));
+        assert_string_equal(err.message, "hosts.toml:2: letters beyond ASCII must stand in quotes");
+    }
+}
+
+static void
 nesting_has_an_end(void **state)
 {
     static char deep[100000];
@@ -99,6 +121,7 @@ main(void)
         cmocka_unit_test(hosts_stay_in_the_order_of_their_lines),
         cmocka_unit_test(what_is_wrong_is_told_with_file_and_line),
         cmocka_unit_test(an_empty_file_is_an_empty_table),
+        cmocka_unit_test(letters_beyond_ascii_stand_in_strings_and_comments_only),
         cmocka_unit_test(nesting_has_an_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
