@@ -53,12 +53,22 @@ kind_of_errno(int errnum)
     }
 }
 
+/* What is quoted from a request or a registry may hold line breaks and terminal escapes: an error stays one sentence on one line. */
+static void
+one_line(char *words)
+{
+    for (; *words; words++)
+        if ((unsigned char)*words < ' ' || *words == '\x7f')
+            *words = ' ';
+}
+
 /* By way of a copy: the new words may quote the old ones. */
 __attribute__((format(printf, 2, 0))) static void
 put_words(struct error *err, const char *format, va_list args)
 {
     char words[ERROR_MESSAGE_MAX];
     (void)vsnprintf(words, sizeof words, format, args);
+    one_line(words);
     memcpy(err->message, words, strlen(words) + 1);
 }
 
@@ -102,6 +112,7 @@ error_prefix(struct error *err, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(front, sizeof front, format, args);
     va_end(args);
+    one_line(front);
     size_t length = n < 0 ? 0 : (size_t)n;
     if (length + 3 > sizeof front)
         length = sizeof front - 3;

@@ -176,6 +176,23 @@ file_replace(int dirfd, const char *path, const void *data, size_t length, mode_
     return 0;
 }
 
+/* ".NAME.TID.tmp", as file_replace names it. */
+static bool
+is_temporary(const char *name)
+{
+    return name[0] == '.' && str_ends(name, ".tmp");
+}
+
+void
+file_sweep_replaced(int dirfd)
+{
+    int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cleanup_closedir DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        if (is_temporary(entry->d_name))
+            (void)unlinkat(dirfd, entry->d_name, 0);
+}
+
 /* Trees are walked depth first, with an open directory a level, and never into another mount. */
 static int
 open_same_mount(int dirfd, const char *name)

@@ -37,6 +37,9 @@ int file_put(int dirfd, const char *path, const char *text, struct error *err);
  * fsynced as well. On failure the old file stays and nothing is left. */
 int file_replace(int dirfd, const char *path, const void *data, size_t length, mode_t mode, bool durable, struct error *err);
 
+/* Remove from a directory what file_replace left there in processes that were killed. For its owner's start: nobody else may be writing there. */
+void file_sweep_replaced(int dirfd);
+
 /* Remove a directory with all that is in it. Never crosses a mount (a mounted directory below fails with EBUSY: the data behind it is not ours to
  * delete) and follows no symlink. What is gone already is no error. However deep the tree, it takes a bounded number of fds. */
 int file_remove_tree(int dirfd, const char *path, struct error *err);

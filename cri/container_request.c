@@ -205,6 +205,7 @@ read_config(struct container_config *out, const Runtime__V1__ContainerConfig *in
     TRY(read_env(out, in, of_image, err));
     TRY(check_command_size(out, err));
     set(&out->working_dir, *in->working_dir ? in->working_dir : of_image->working_dir);
+    strv_copy(&out->volumes, &of_image->volumes);
     TRY(map_read(&out->labels, in->labels, in->n_labels, "labels", err));
     TRY(map_read(&out->annotations, in->annotations, in->n_annotations, "annotations", err));
     set(&out->log_path, in->log_path);

@@ -8,15 +8,19 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "cri/service_manager.h"
 
-enum { BACKLOG = 128, GROUPS_MAX = 256 };
+enum { BACKLOG = 1024, GROUPS_MAX = 256 };
+
+#define LOCK_PATIENCE_NS NS_PER_SECOND
 
 static int
 already_locked(const char *path, int fd, struct error *err)
@@ -32,7 +36,12 @@ int
 listener_lock(const char *path, struct error *err)
 {
     cleanup_close int fd = TRY(file_open(AT_FDCWD, path, O_RDWR | O_CREAT, 0600, err));
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+    /* A crispd that was killed holds its lock until its last thread is gone. */
+    int64_t end = clock_monotonic_ns() + LOCK_PATIENCE_NS;
+    int result;
+    while ((result = flock(fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK && clock_monotonic_ns() < end)
+        (void)nanosleep(&(struct timespec){.tv_nsec = 5 * NS_PER_MS}, NULL);
+    if (result < 0)
         return errno == EWOULDBLOCK ? already_locked(path, fd, err) : error_errno(err, errno, "lock %s", path);
     char own[32];
     int length = snprintf(own, sizeof own, "%d\n", (int)getpid());

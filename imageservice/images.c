@@ -25,6 +25,7 @@ open_directories(struct images *images, struct error *err)
     images->layers_path = str_printf("%s/layers", images->root);
     images->images_dir = TRY(file_open(AT_FDCWD, images_path, O_RDONLY | O_DIRECTORY, 0, err));
     images->layers_dir = TRY(file_open(AT_FDCWD, images->layers_path, O_RDONLY | O_DIRECTORY, 0, err));
+    file_sweep_replaced(images->images_dir);
     return 0;
 }
 
@@ -63,7 +64,7 @@ static int
 open_store(struct images *images, struct error *err)
 {
     TRY(open_directories(images, err));
-    images->index = TRY_PTR(index_load(images->images_dir, &images->pinned, err));
+    images->index = TRY_PTR(index_load(images->images_dir, images->layers_dir, &images->pinned, err));
     count_above_directories(images);
     images->pulls = TRY_PTR(pulls_start(images, err));
     return 0;
@@ -387,7 +388,7 @@ delete_blobs(struct images *images, const char *algorithm)
     cleanup_closedir DIR *dir = opendir(path);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         cleanup_free char *digest = str_printf("%s:%s", algorithm, entry->d_name);
-        if (*entry->d_name != '.' && !blob_is_needed(images->index, digest))
+        if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, "..") && !blob_is_needed(images->index, digest))
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
     }
 }

@@ -2,7 +2,7 @@
  *
  * An image is immutable once found; its names (tags, digests) move. The index is kept in memory and answered from there: lookups and lists never wait
  * for a pull or a disk. Fetching and unpacking happen in crisp-pull (imageservice/pull/), a sandboxed process that serves all pulls of the moment and
- * ends when idle; its crash fails the pulls under way and nothing else.
+ * ends when idle; its crash costs the pulls under way a second try, and nothing else.
  *
  * On disk (design.md §3), below `root`:
  *   images/index.json           the names and images, replaced as a whole

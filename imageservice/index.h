@@ -65,9 +65,10 @@ struct image_record *image_record_ref(struct image_record *record);
 void image_record_unref(struct image_record *record);
 CLEANUP_DEFINE(image_record_unrefp, struct image_record *, image_record_unref)
 
-/* images/index.json below `images_dir`, and the blobs it needs. A file that can't be read at all is set aside (index.json.damaged-N) and the index is
- * empty; a record that can't is logged and left out. Only running out of permissions or a disk that fails is an error. */
-struct index *index_load(int images_dir, const struct strv *pinned, struct error *err);
+/* images/index.json below `images_dir`, and the blobs it needs. A layer whose directory is not in `layers_dir` is left out, and so is its image. A
+ * file that can't be read at all is set aside (index.json.damaged-N) and the index is empty; a record that can't is logged and left out. Only running
+ * out of permissions or a disk that fails is an error. */
+struct index *index_load(int images_dir, int layers_dir, const struct strv *pinned, struct error *err);
 int index_save(int images_dir, const struct index *index, struct error *err);
 
 /* "sha256:HEX" → "blobs/sha256/HEX"; the caller frees. */

@@ -61,14 +61,17 @@ name_valid(const char *name)
 }
 
 static int
-load_layer(struct index *index, const json_t *object, struct error *err)
+load_layer(int layers_dir, struct index *index, const json_t *object, struct error *err)
 {
+    struct stat st;
     const char *chain, *name;
     TRY(json_get_string(object, "chain", &chain, err));
     TRY(json_get_string(object, "name", &name, err));
     json_int_t bytes = json_integer_value(json_object_get(object, "bytes")), inodes = json_integer_value(json_object_get(object, "inodes"));
     if (!digest_valid(chain) || !name_valid(name) || bytes < 0 || inodes < 0 || index_find_layer(index, chain))
         return error_set(err, ERR_INVALID, "layer %.80s (%.80s): the record contradicts itself or another", chain, name);
+    if (fstatat(layers_dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode))
+        return error_set(err, ERR_NOT_FOUND, "layer %s: its directory layers/%s is gone", chain, name);
     index->layers = mem_realloc(index->layers, index->layer_count + 1, sizeof *index->layers);
     index->layers[index->layer_count++] = (struct layer_record){str_dup(chain), str_dup(name), (uint64_t)bytes, (uint64_t)inodes};
     return 0;
@@ -113,7 +116,7 @@ load_image(int images_dir, struct index *index, const json_t *object, const stru
 }
 
 static void
-load_records(int images_dir, struct index *index, const json_t *root, const struct strv *pinned)
+load_records(int images_dir, int layers_dir, struct index *index, const json_t *root, const struct strv *pinned)
 {
     size_t i;
     const json_t *item;
@@ -122,7 +125,7 @@ load_records(int images_dir, struct index *index, const json_t *root, const stru
     index->next_layer = next > 0 ? (uint64_t)next : 1;
     json_array_foreach(json_object_get(root, "layers"), i, item)
     {
-        if (load_layer(index, item, &err) < 0)
+        if (load_layer(layers_dir, index, item, &err) < 0)
             log_warn("image index: a layer's record is left out", "error", err.message);
     }
     json_array_foreach(json_object_get(root, "images"), i, item)
@@ -149,7 +152,7 @@ set_aside(int images_dir, const char *why)
 }
 
 struct index *
-index_load(int images_dir, const struct strv *pinned, struct error *err)
+index_load(int images_dir, int layers_dir, const struct strv *pinned, struct error *err)
 {
     cleanup_free char *text = NULL;
     size_t length = 0;
@@ -170,6 +173,6 @@ index_load(int images_dir, const struct strv *pinned, struct error *err)
     else if (json_integer_value(json_object_get(root, "version")) != INDEX_VERSION)
         set_aside(images_dir, "it is of a version that this crisp does not know");
     else
-        load_records(images_dir, index, root, pinned);
+        load_records(images_dir, layers_dir, index, root, pinned);
     return index;
 }

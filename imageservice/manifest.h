@@ -9,7 +9,10 @@
 #include "base/error.h"
 #include "base/str.h"
 
-enum { MANIFEST_LAYERS_MAX = 500, MANIFEST_DEPTH_MAX = 4 };
+enum {
+    MANIFEST_LAYERS_MAX = 400, /* what overlayfs mounts (short names in one page of options) and one message holds */
+    MANIFEST_DEPTH_MAX = 4,
+};
 
 /* The Accept header for all that we read. */
 extern const char manifest_accept[];

@@ -49,8 +49,9 @@ struct pull {
     enum state state;
     bool cancelled; /* nobody waits; crisp-pull is told, and its answer dropped */
     bool cancel_sent;
+    bool again; /* its first crisp-pull died */
     char *key, *reference;
-    struct message *start; /* PULL_START with the credentials, until it is sent */
+    struct message *start; /* PULL_START with the credentials; wiped at the pull's end */
     struct waiter *waiters;
     struct pull *next;
 };
@@ -401,6 +402,20 @@ fail_all(struct pulls *pulls, enum state state, const struct error *why)
     }
 }
 
+/* Pulls whose process died get one more try: it may have been dying already when they came. What makes it die twice fails. */
+static void
+queue_again(struct pulls *pulls)
+{
+    (void)pthread_mutex_lock(&pulls->lock);
+    for (struct pull *pull = pulls->all; pull; pull = pull->next)
+        if (pull->state == SENT && !pull->again) {
+            pull->again = true;
+            pull->cancel_sent = false;
+            pull->state = QUEUED;
+        }
+    (void)pthread_mutex_unlock(&pulls->lock);
+}
+
 /* It died, or hangs, or could not be started: its pulls fail, the next one starts another. */
 static void
 fail_process(struct pulls *pulls, const struct error *reason)
@@ -408,6 +423,8 @@ fail_process(struct pulls *pulls, const struct error *reason)
     struct error why;
     end_process(pulls, &why);
     log_warn("crisp-pull is gone", "error", reason ? reason->message : why.message);
+    if (!reason)
+        queue_again(pulls);
     fail_all(pulls, SENT, reason ? reason : &why);
 }
 
@@ -443,9 +460,7 @@ send_queued(struct pulls *pulls)
                 end_pull(pulls, pull, NULL, &err);
             else
                 fail_process(pulls, &err);
-            continue;
         }
-        wipe_message(steal(pull->start));
     }
 }
 
@@ -587,11 +602,12 @@ run(void *arg)
         (void)eventfd_read(pulls->wake, &ignored);
         if (n == 0)
             end_process(pulls, &unused);
+        /* Its death is seen before more is asked of it. */
+        if (pulls->socket >= 0)
+            receive(pulls);
         send_queued(pulls);
         if (pulls->socket >= 0)
             send_cancels(pulls);
-        if (pulls->socket >= 0)
-            receive(pulls);
     }
 }
 

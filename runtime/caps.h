@@ -13,5 +13,6 @@ struct caps {
 
 /* What this process may give at all. */
 uint64_t caps_bounding_set(void);
-/* The default fourteen, less what is dropped, plus what is added; all for privileged ones; never more than `bounding`. ERR_INVALID for a name that is no capability. */
+/* The default fourteen, less what is dropped, plus what is added; all for privileged ones; never more than `bounding`. ERR_INVALID for a name that is
+ * no capability. */
 int caps_resolve(const struct container_config *config, uint64_t bounding, struct caps *out, struct error *err);

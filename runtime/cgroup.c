@@ -89,19 +89,28 @@ complete(const struct cgroup_hierarchy *h, const char *path, struct error *err)
     return inherit_cpuset(parent, made, path, err);
 }
 
-/* In the unified hierarchy a controller works in a cgroup when its parent lists it in cgroup.subtree_control. */
+static int
+read_words(int dir, const char *file, struct strv *words, struct error *err)
+{
+    cleanup_free char *text = NULL;
+    TRY(file_read(dir, file, 4096, &text, NULL, err));
+    text[strcspn(text, "\n")] = '\0';
+    strv_split(words, text, ' ', true);
+    return 0;
+}
+
+/* In the unified hierarchy a controller works in a cgroup when its parent lists it in cgroup.subtree_control; which ones can be listed is up to the
+ * parent's parent. */
 static int
 enable_controllers(const struct cgroup_hierarchy *h, const char *path, struct error *err)
 {
     cleanup_close int dir = TRY(file_open(h->root, below_root(path), O_RDONLY | O_DIRECTORY, 0, err));
-    cleanup_free char *enabled_text = NULL;
-    TRY(file_read(dir, "cgroup.subtree_control", 4096, &enabled_text, NULL, err));
-    cleanup_strv struct strv enabled = {0};
-    enabled_text[strcspn(enabled_text, "\n")] = '\0';
-    strv_split(&enabled, enabled_text, ' ', true);
+    cleanup_strv struct strv enabled = {0}, available = {0};
+    TRY(read_words(dir, "cgroup.subtree_control", &enabled, err));
+    TRY(read_words(dir, "cgroup.controllers", &available, err));
     cleanup_buf struct buf missing = BUF(4096);
     for (size_t i = 0; i < h->controllers.count; i++)
-        if (!strv_has(&enabled, h->controllers.items[i]))
+        if (!strv_has(&enabled, h->controllers.items[i]) && strv_has(&available, h->controllers.items[i]))
             (void)buf_addf(&missing, "%s+%s", missing.length ? " " : "", h->controllers.items[i]);
     if (missing.length && file_put(dir, "cgroup.subtree_control", missing.data, err) < 0)
         return error_prefix(err, "cgroup %s", path);

@@ -1,8 +1,8 @@
 /* cgroups on this host, whatever their shape: unified (v2), v1, or hybrid (v1 hierarchies and the unified one beside them).
  *
- * A cgroup is a path ("/kubepods/burstable/pod1/ID") that is made in every hierarchy. Parents that crisp makes carry the xattr trusted.crisp, so that a later
- * crispd knows which ones may go with the last pod; the kubelet's are left alone. Killing, populated and events use the unified hierarchy wherever there
- * is one. Where controllers are is read from /proc/self/mountinfo, not assumed. */
+ * A cgroup is a path ("/kubepods/burstable/pod1/ID") that is made in every hierarchy. Parents that crisp makes carry the xattr trusted.crisp, so that
+ * a later crispd knows which ones may go with the last pod; the kubelet's are left alone. Killing, populated and events use the unified hierarchy
+ * wherever there is one. Where controllers are is read from /proc/self/mountinfo, not assumed. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,19 +13,19 @@
 #include "runtime/runtime.h"
 
 struct cgroup_hierarchy {
-    char *mount_point;        /* "/sys/fs/cgroup/memory" */
-    char *name;               /* its last component, "memory"; what a container sees it as */
-    char *options;            /* to mount it again: "memory", "cpu,cpuacct", "none,name=systemd"; unified: "" */
-    struct strv controllers;  /* of the unified one: those not bound to a v1 hierarchy */
+    char *mount_point;       /* "/sys/fs/cgroup/memory" */
+    char *name;              /* its last component, "memory"; what a container sees it as */
+    char *options;           /* to mount it again: "memory", "cpu,cpuacct", "none,name=systemd"; unified: "" */
+    struct strv controllers; /* of the unified one: those not bound to a v1 hierarchy */
     bool unified;
-    int root;                 /* fd of mount_point */
+    int root; /* fd of mount_point */
 };
 
 /* Filled by cgroups_open, read-only after. */
 struct cgroups {
     struct cgroup_hierarchy *list;
     size_t count;
-    int unified; /* index, or -1 */
+    int unified;       /* index, or -1 */
     struct strv links; /* alternately: a container's /sys/fs/cgroup/NAME and what it points to, for co-mounted controllers ("cpu" → "cpu,cpuacct") */
 };
 
@@ -42,14 +42,16 @@ char *cgroup_path(const char *path, const char *fallback, struct error *err);
 int cgroup_claim_parent(const struct cgroups *cgroups, const char *path, struct error *err);
 /* Give `path` and its ancestors back: those that crisp made and that are empty are removed. */
 void cgroup_release_parent(const struct cgroups *cgroups, const char *path);
-/* Remove `path` itself where it is empty, marked or not: for the parent that the configuration names, of which a crispd that was killed between making and marking left some. */
+/* Remove `path` itself where it is empty, marked or not: for the parent that the configuration names, of which a crispd that was killed between
+ * making and marking left some. */
 void cgroup_remove_own_parent(const struct cgroups *cgroups, const char *path);
 /* Whether nothing that crisp made is at `path` any more. */
 bool cgroup_parent_is_released(const struct cgroups *cgroups, const char *path);
 
 /* Make a container's cgroup below an existing parent, in each hierarchy. On failure none is left. */
 int cgroup_make(const struct cgroups *cgroups, const char *path, struct error *err);
-/* Make a child of `path` for killing an exec as a whole: in the unified hierarchy, or, on a host without one, nowhere. Returns an fd, -1 with errnum ENOENT where there is none. */
+/* Make a child of `path` for killing an exec as a whole: in the unified hierarchy, or, on a host without one, nowhere. Returns an fd, -1 with errnum
+ * ENOENT where there is none. */
 int cgroup_make_child(const struct cgroups *cgroups, const char *path, const char *name, struct error *err);
 void cgroup_remove_child(const struct cgroups *cgroups, const char *path, const char *name);
 /* Remove it with what is below it. 0 gone, 1 busy: processes are still leaving, try again. */

@@ -110,6 +110,7 @@ mems(const struct resources *r, char out[VALUE_SIZE])
 
 enum { MAY_BE_MISSING = 1 /* a kernel without swap accounting has no such file, and nothing to limit */ };
 
+/* clang-format off */
 static const struct resource_file {
     const char *controller, *v1, *v2;
     value_of *value_v1, *value_v2;
@@ -124,6 +125,7 @@ static const struct resource_file {
     {"memory",     "memory.limit_in_bytes",       "memory.max",      memory,      memory,    0},
     {"memory",     "memory.memsw.limit_in_bytes", "memory.swap.max", swap_v1,     swap_v2,   MAY_BE_MISSING},
 };
+/* clang-format on */
 
 /* What the kernel refuses is the request's fault more often than ours. */
 static int

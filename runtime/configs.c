@@ -9,18 +9,26 @@
 
 /* ---- tables of members ---- */
 
-#define F(of_struct, member, kind) {.name = #member, .type = FIELD_##kind, .offset = offsetof(struct of_struct, member)}
-#define F_UP_TO(of_struct, member, last) {.name = #member, .type = FIELD_INT, .offset = offsetof(struct of_struct, member), .most = (last)}
-#define F_IN(of_struct, member, table) {.name = #member, .type = FIELD_STRUCT, .offset = offsetof(struct of_struct, member), .of = &(table)}
-#define F_ARRAY(of_struct, member, counter, table)                                                                                         \
-    {.name = #member,                                                                                                                      \
-     .type = FIELD_ARRAY,                                                                                                                  \
-     .offset = offsetof(struct of_struct, member),                                                                                         \
-     .count_offset = offsetof(struct of_struct, counter),                                                                                  \
-     .of = &(table)}
+#define F(of_struct, member, kind)                                                          \
+    {                                                                                       \
+        .name = #member, .type = FIELD_##kind, .offset = offsetof(struct of_struct, member) \
+    }
+#define F_UP_TO(of_struct, member, last)                                                                 \
+    {                                                                                                    \
+        .name = #member, .type = FIELD_INT, .offset = offsetof(struct of_struct, member), .most = (last) \
+    }
+#define F_IN(of_struct, member, table)                                                                      \
+    {                                                                                                       \
+        .name = #member, .type = FIELD_STRUCT, .offset = offsetof(struct of_struct, member), .of = &(table) \
+    }
+#define F_ARRAY(of_struct, member, counter, table)                                                                                               \
+    {                                                                                                                                            \
+        .name = #member, .type = FIELD_ARRAY, .offset = offsetof(struct of_struct, member), .count_offset = offsetof(struct of_struct, counter), \
+        .of = &(table)                                                                                                                           \
+    }
 
-static const struct field pod_key_list[] = {
-    F(pod_key, name, STRING), F(pod_key, uid, STRING), F(pod_key, namespace, STRING), F(pod_key, attempt, U32)};
+static const struct field pod_key_list[] = {F(pod_key, name, STRING), F(pod_key, uid, STRING), F(pod_key, namespace, STRING),
+                                            F(pod_key, attempt, U32)};
 static const struct fields pod_key_fields = FIELDS(struct pod_key, pod_key_list);
 
 static const struct field port_list[] = {F_UP_TO(network_port, protocol, NETWORK_SCTP), F(network_port, container_port, U16),
@@ -68,8 +76,8 @@ static const struct field resources_list[] = {
 };
 const struct fields resources_fields = FIELDS(struct resources, resources_list);
 
-static const struct field mount_list[] = {F(mount_request, container_path, STRING), F(mount_request, host_path, STRING), F(mount_request, readonly, BOOL),
-                                          F(mount_request, recursive_read_only, BOOL),
+static const struct field mount_list[] = {F(mount_request, container_path, STRING), F(mount_request, host_path, STRING),
+                                          F(mount_request, readonly, BOOL), F(mount_request, recursive_read_only, BOOL),
                                           F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL)};
 static const struct fields mount_fields = FIELDS(struct mount_request, mount_list);
 
@@ -87,6 +95,7 @@ static const struct field container_config_list[] = {
     F(container_config, args, STRV),
     F(container_config, env, STRV),
     F(container_config, working_dir, STRING),
+    F(container_config, volumes, STRV),
     F(container_config, labels, STRMAP),
     F(container_config, annotations, STRMAP),
     F(container_config, log_path, STRING),

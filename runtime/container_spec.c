@@ -23,7 +23,8 @@ pod_hostname(const struct pod_config *config)
     return str_dup(name);
 }
 
-/* A process that writes itself into v1's tasks while it has one thread is not made to wait (design.md §6); the unified hierarchy is joined by the clone. */
+/* A process that writes itself into v1's tasks while it has one thread is not made to wait (design.md §6); the unified hierarchy is joined by the
+ * clone. */
 static void
 join_cgroups(const struct runtime *rt, const char *path, struct spec_builder *b)
 {
@@ -123,6 +124,8 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
     spec_op(b, SPEC_PROPAGATION, .text = {"/"}, .number = {MS_SLAVE | MS_REC});
     TRY(add_overlay(rt, c, b, err));
+    for (size_t i = 0; i < config->volumes.count; i++)
+        spec_op(b, SPEC_MKDIR, .text = {config->volumes.items[i]}, .number = {0755});
     mounts_compile(rt, c, devices, b);
     add_proc_paths(config, b);
     spec_op(b, SPEC_PIVOT, .number = {0});

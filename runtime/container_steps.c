@@ -174,8 +174,15 @@ launch(struct making *m, struct link *link, const struct spec_builder *b, int sp
 {
     struct container *c = m->container;
     cleanup_free char *oom = oom_file(&m->rt->cgroups, c->cgroup);
-    struct link_create create = {.container_id = c->id, .spec = spec, .cgroup = cgroup, .oom_file = oom ? oom : "", .log_path = c->log_path,
-                                 .tty = c->config->tty, .log_bytes_per_second = m->rt->options.log_bytes_per_second, .stdin_open = c->config->stdin_open, .stdin_once = c->config->stdin_once};
+    struct link_create create = {.container_id = c->id,
+                                 .spec = spec,
+                                 .cgroup = cgroup,
+                                 .oom_file = oom ? oom : "",
+                                 .log_path = c->log_path,
+                                 .tty = c->config->tty,
+                                 .log_bytes_per_second = m->rt->options.log_bytes_per_second,
+                                 .stdin_open = c->config->stdin_open,
+                                 .stdin_once = c->config->stdin_once};
     pid_t pid = 0;
     int failed_op = -1;
     TRY(choose_pids(m->rt, c, &create, err));
@@ -253,14 +260,9 @@ static const struct step {
     int (*make)(struct making *m, struct error *err); /* leaves nothing that the undo of an earlier step does not take */
     void (*undo)(struct making *m);
 } steps[] = {
-    {"layers", make_layers, undo_layers},
-    {"user", make_user, NULL},
-    {"devices", make_devices, NULL},
-    {"record", make_record, undo_record},
-    {"cgroup", make_cgroup, NULL},
-    {"log directory", make_log_directory, NULL},
-    {"launch", make_init, undo_init},
-    {"state", make_state, undo_state},
+    {"layers", make_layers, undo_layers}, {"user", make_user, NULL},         {"devices", make_devices, NULL},
+    {"record", make_record, undo_record}, {"cgroup", make_cgroup, NULL},     {"log directory", make_log_directory, NULL},
+    {"launch", make_init, undo_init},     {"state", make_state, undo_state},
 };
 
 size_t

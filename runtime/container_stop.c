@@ -2,8 +2,8 @@
  *
  *   running ──stop signal (once)──▶ signalled ──the earliest end of grace of all callers──▶ killed, again each second ──▶ EXITED
  *
- * What ends it is the kernel's truth: the exit that its monitor reports, or, where that is missing although nothing of it is left, its cgroup being empty
- * (facts/peers.md 1.3, 1.4). A caller who leaves only stops waiting. */
+ * What ends it is the kernel's truth: the exit that its monitor reports, or, where that is missing although nothing of it is left, its cgroup being
+ * empty (facts/peers.md 1.3, 1.4). A caller who leaves only stops waiting. */
 #include "runtime/container_stop.h"
 
 #include <signal.h>
@@ -13,7 +13,8 @@
 #include "runtime/container_exit.h"
 #include "runtime/validate.h"
 
-/* SIGKILL is sent again in this rhythm (a process may have been forked into the cgroup's parent meanwhile), and after two of them the truth is read again. */
+/* SIGKILL is sent again in this rhythm (a process may have been forked into the cgroup's parent meanwhile), and after two of them the truth is read
+ * again. */
 static const int64_t kill_again_ns = NS_PER_SECOND;
 
 static void

@@ -1,4 +1,5 @@
-/* Devices of a container: those everybody has, those requested, all of the host's for privileged ones. Each gives a node in /dev and a rule of what may be used. */
+/* Devices of a container: those everybody has, those requested, all of the host's for privileged ones. Each gives a node in /dev and a rule of what
+ * may be used. */
 #pragma once
 
 #include <sys/types.h>
@@ -7,7 +8,7 @@
 #include "runtime/cgroup.h"
 
 struct device_node {
-    char *path; /* in the container */
+    char *path;  /* in the container */
     mode_t mode; /* with type */
     dev_t dev;
     uid_t uid;

@@ -33,7 +33,9 @@ write_hosts(int dir, const struct pod_config *config, const char *hostname, cons
         return put(dir, "hosts", hosts, err);
     }
     cleanup_buf struct buf text = BUF(HOST_FILE_MAX);
-    (void)buf_adds(&text, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
+    (void)buf_adds(
+        &text,
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
     for (size_t i = 0; i < ips->count; i++)
         (void)buf_addf(&text, "%s\t%s\n", ips->items[i], hostname);
     return put(dir, "hosts", text.data, err);

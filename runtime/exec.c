@@ -1,4 +1,5 @@
-/* ExecSync: a command in a running container, its output collected with a limit, its whole tree killed at its deadline (facts/peers.md 1.6, 4.2, 4.3). */
+/* ExecSync: a command in a running container, its output collected with a limit, its whole tree killed at its deadline
+ * (facts/peers.md 1.6, 4.2, 4.3). */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -69,7 +70,8 @@ collect(void *arg)
     int64_t drain_end_ns = INT64_MAX;
     while (c->pipes[OUT] >= 0 || c->pipes[ERR] >= 0) {
         bool draining = drain_end_ns != INT64_MAX;
-        struct pollfd p[] = {{.fd = c->pipes[OUT], .events = POLLIN}, {.fd = c->pipes[ERR], .events = POLLIN}, {.fd = draining ? -1 : c->ended, .events = POLLIN}};
+        struct pollfd p[] = {
+            {.fd = c->pipes[OUT], .events = POLLIN}, {.fd = c->pipes[ERR], .events = POLLIN}, {.fd = draining ? -1 : c->ended, .events = POLLIN}};
         int n = poll(p, 3, wait_ms(drain_end_ns));
         if ((n < 0 && errno != EINTR) || (n == 0 && draining) || (draining && clock_monotonic_ns() > drain_end_ns + drain_ns))
             break;
@@ -218,8 +220,8 @@ patience_of(const struct cancel *cancel, int64_t timeout_ns)
 }
 
 int
-container_exec(struct runtime *rt, const char *id, const struct strv *command, int64_t timeout_ns, const struct cancel *cancel, struct exec_result *result,
-               struct error *err)
+container_exec(struct runtime *rt, const char *id, const struct strv *command, int64_t timeout_ns, const struct cancel *cancel,
+               struct exec_result *result, struct error *err)
 {
     *result = (struct exec_result){0};
     struct container *c = TRY_PTR(container_get(rt, id, err));

@@ -112,7 +112,8 @@ strv_from_json(struct strv *list, const json_t *json)
 {
     size_t i;
     json_t *item;
-    json_array_foreach (json, i, item) {
+    json_array_foreach(json, i, item)
+    {
         if (!json_is_string(item))
             return false;
         strv_add(list, json_string_value(item));
@@ -125,7 +126,8 @@ strmap_from_json(struct strmap *map, const json_t *json)
 {
     const char *key;
     json_t *value;
-    json_object_foreach ((json_t *)(uintptr_t)json, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)json, key, value)
+    {
         if (!json_is_string(value))
             return false;
         strmap_set(map, key, json_string_value(value));

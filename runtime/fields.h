@@ -40,7 +40,10 @@ struct fields {
     const struct field *list;
 };
 
-#define FIELDS(struct_type, array) {sizeof(struct_type), sizeof(array) / sizeof *(array), (array)}
+#define FIELDS(struct_type, array)                                    \
+    {                                                                 \
+        sizeof(struct_type), sizeof(array) / sizeof *(array), (array) \
+    }
 
 /* NULL with ERR_INVALID where a string is not UTF-8, naming the field. */
 json_t *fields_to_json(const struct fields *fields, const void *object, struct error *err);

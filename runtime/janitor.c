@@ -41,9 +41,9 @@ static struct job *
 first_due(struct janitor *janitor)
 {
     struct job *job, *first = NULL;
-    DL_FOREACH (janitor->jobs, job)
-        if (!first || job->next_ns < first->next_ns)
-            first = job;
+    DL_FOREACH(janitor->jobs, job)
+    if (!first || job->next_ns < first->next_ns)
+        first = job;
     return first;
 }
 
@@ -124,7 +124,8 @@ janitor_close(struct janitor *janitor)
     struct job *job;
     janitor->closing = true;
     janitor->close_ns = clock_monotonic_ns() + close_patience_ns;
-    DL_FOREACH (janitor->jobs, job) {
+    DL_FOREACH(janitor->jobs, job)
+    {
         job->next_ns = 0;
         job->pause_ns = first_pause_ns;
     }
@@ -142,12 +143,13 @@ janitor_add(struct janitor *janitor, janitor_work *work, const char *what, int64
     int64_t now = clock_monotonic_ns();
     pthread_mutex_lock(&janitor->lock);
     struct job *job;
-    DL_FOREACH (janitor->jobs, job)
-        if (job->work == work && str_eq(job->what, what))
-            break;
+    DL_FOREACH(janitor->jobs, job)
+    if (job->work == work && str_eq(job->what, what))
+        break;
     if (!job) {
         job = mem_zalloc(1, sizeof *job);
-        *job = (struct job){.work = work, .what = str_dup(what), .next_ns = now + delay_ns, .pause_ns = first_pause_ns, .give_up_ns = now + delay_ns + patience_ns};
+        *job = (struct job){
+            .work = work, .what = str_dup(what), .next_ns = now + delay_ns, .pause_ns = first_pause_ns, .give_up_ns = now + delay_ns + patience_ns};
         DL_APPEND(janitor->jobs, job);
         pthread_cond_signal(&janitor->changed);
     }

@@ -1,5 +1,5 @@
-/* What is mounted in a container's root: the defaults that every container has, the pod's files in /etc, the request's mounts; sorted so that what is mounted
- * deeper comes later. A default whose place the request takes is left out. */
+/* What is mounted in a container's root: the defaults that every container has, the pod's files in /etc, the request's mounts; sorted so that what is
+ * mounted deeper comes later. A default whose place the request takes is left out. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -62,7 +62,11 @@ add_default(struct mounts *mounts, const char *target, enum spec_op_type type, s
         add(mounts, str_dup(target), type, args);
 }
 
-#define FS(source_, fstype_, flags_, data_) SPEC_MOUNT, (struct spec_args){.text = {(source_), NULL, (fstype_), (data_)}, .number = {(flags_)}}
+#define FS(source_, fstype_, flags_, data_)                                  \
+    SPEC_MOUNT, (struct spec_args)                                           \
+    {                                                                        \
+        .text = {(source_), NULL, (fstype_), (data_)}, .number = {(flags_) } \
+    }
 
 static void
 add_kernel_filesystems(struct mounts *mounts)
@@ -128,8 +132,8 @@ add_requested(struct mounts *mounts)
     };
     for (size_t i = 0; i < mounts->config->mount_count; i++) {
         const struct mount_request *request = &mounts->config->mounts[i];
-        uint64_t flags = SPEC_BIND_RECURSIVE | (request->readonly ? SPEC_BIND_READONLY : 0) |
-                         (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0);
+        uint64_t flags =
+            SPEC_BIND_RECURSIVE | (request->readonly ? SPEC_BIND_READONLY : 0) | (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0);
         add(mounts, path_clean(request->container_path), SPEC_BIND,
             (struct spec_args){.text = {request->host_path}, .number = {flags, propagations[request->propagation]}});
     }
@@ -161,7 +165,7 @@ emit(struct mounts *mounts, struct spec_builder *b)
 static void
 emit_dev(const struct container_config *config, const struct devices *devices, struct spec_builder *b)
 {
-    static const char *const links[][2] = {{"/dev/fd", "/proc/self/fd"},          {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
+    static const char *const links[][2] = {{"/dev/fd", "/proc/self/fd"},       {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
                                            {"/dev/stderr", "/proc/self/fd/2"}, {"/dev/core", "/proc/kcore"},      {"/dev/ptmx", "pts/ptmx"}};
     if (is_taken(config, "/dev"))
         return;

@@ -124,13 +124,13 @@ pod_find(struct runtime *rt, const char *id, struct error *err)
     if (id && strlen(id) == ID_LENGTH)
         HASH_FIND(by_id, rt->pods_by_id, id, ID_LENGTH, found);
     else if (id && id_prefix_valid(id))
-        HASH_ITER (by_id, rt->pods_by_id, pod, next)
-            if (pod->phase != POD_PHASE_MAKING && str_starts(pod->id, id)) {
-                ambiguous = found != NULL;
-                found = pod;
-                if (ambiguous)
-                    break;
-            }
+        HASH_ITER(by_id, rt->pods_by_id, pod, next)
+    if (pod->phase != POD_PHASE_MAKING && str_starts(pod->id, id)) {
+        ambiguous = found != NULL;
+        found = pod;
+        if (ambiguous)
+            break;
+    }
     if (!found || ambiguous || found->phase == POD_PHASE_MAKING) {
         lookup_failed("pod", id, ambiguous, err);
         return NULL;
@@ -146,13 +146,13 @@ container_find(struct runtime *rt, const char *id, struct error *err)
     if (id && strlen(id) == ID_LENGTH)
         HASH_FIND(by_id, rt->containers_by_id, id, ID_LENGTH, found);
     else if (id && id_prefix_valid(id))
-        HASH_ITER (by_id, rt->containers_by_id, c, next)
-            if (c->phase != CONTAINER_PHASE_MAKING && str_starts(c->id, id)) {
-                ambiguous = found != NULL;
-                found = c;
-                if (ambiguous)
-                    break;
-            }
+        HASH_ITER(by_id, rt->containers_by_id, c, next)
+    if (c->phase != CONTAINER_PHASE_MAKING && str_starts(c->id, id)) {
+        ambiguous = found != NULL;
+        found = c;
+        if (ambiguous)
+            break;
+    }
     if (!found || ambiguous || found->phase == CONTAINER_PHASE_MAKING) {
         lookup_failed("container", id, ambiguous, err);
         return NULL;
@@ -181,9 +181,9 @@ pod_containers(struct runtime *rt, const struct pod *pod, size_t *count)
     struct container *c, *next;
     struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
     *count = 0;
-    HASH_ITER (by_id, rt->containers_by_id, c, next)
-        if (c->pod == pod)
-            list[(*count)++] = container_reference(c);
+    HASH_ITER(by_id, rt->containers_by_id, c, next)
+    if (c->pod == pod)
+        list[(*count)++] = container_reference(c);
     return list;
 }
 
@@ -207,7 +207,8 @@ pod_take_link(struct runtime *rt, struct pod *pod, struct error *err)
         return NULL;
     }
     if (!pod->link) {
-        error_set(err, pod->phase == POD_PHASE_READY ? ERR_UNAVAILABLE : ERR_PRECONDITION, pod->meeting ? "its monitor is not met yet" : "it is not ready");
+        error_set(err, pod->phase == POD_PHASE_READY ? ERR_UNAVAILABLE : ERR_PRECONDITION,
+                  pod->meeting ? "its monitor is not met yet" : "it is not ready");
         return NULL;
     }
     pod->link_users++;
@@ -280,7 +281,7 @@ run_job(void *arg)
 void
 runtime_spawn(struct runtime *rt, void (*work)(void *arg), void *arg)
 {
-    enum { STACK_BYTES = 512 << 10 }; /* a message (64 KiB) and errors (1.5 KiB each) live on it */
+    enum { STACK_BYTES = 2 << 20 }; /* messages (64 KiB each) and errors (1.5 KiB each) live on it; what is not touched costs nothing */
     struct job *job = mem_alloc(sizeof *job);
     *job = (struct job){rt, work, arg};
     pthread_mutex_lock(&rt->lock);

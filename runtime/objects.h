@@ -3,8 +3,8 @@
  *   pod        MAKING ──▶ READY ──▶ NOTREADY ──▶ (removed)         a failed MAKING is undone and leaves nothing
  *   container  MAKING ──▶ CREATED ──▶ RUNNING ──▶ EXITED ──▶ (removed);  CREATED ──▶ EXITED where its pod ends before it was started
  *
- * One lock, `runtime.lock`, guards the tables and every field marked [lock]; it is never held while anything is waited for or while another module is called
- * that has locks of its own (hub, network). Fields without the mark are set before the object is in a table and do not change. What changes an
+ * One lock, `runtime.lock`, guards the tables and every field marked [lock]; it is never held while anything is waited for or while another module is
+ * called that has locks of its own (hub, network). Fields without the mark are set before the object is in a table and do not change. What changes an
  * object for longer takes its turn (runtime/wait.h) first. Order of turns: a container's after its pod's.
  *
  * An object lives while it is referenced; tables hold one reference. */
@@ -35,19 +35,19 @@ struct pod {
     uint64_t sequence;         /* order of making: a counter, as clocks jump */
     int64_t created_ns;
 
-    int references;              /* [lock] */
-    enum pod_phase phase;        /* [lock] */
-    bool stopping;               /* [lock] no new container, exec or start */
-    struct operation *operation; /* [lock] while MAKING */
-    struct turn turn;            /* [lock] */
-    struct link *link;           /* [lock] NULL: no monitor */
-    int link_users;              /* [lock] calls that use it now: it is freed when none is left */
-    struct waiters link_waiters; /* [lock] */
+    int references;                  /* [lock] */
+    enum pod_phase phase;            /* [lock] */
+    bool stopping;                   /* [lock] no new container, exec or start */
+    struct operation *operation;     /* [lock] while MAKING */
+    struct turn turn;                /* [lock] */
+    struct link *link;               /* [lock] NULL: no monitor */
+    int link_users;                  /* [lock] calls that use it now: it is freed when none is left */
+    struct waiters link_waiters;     /* [lock] */
     struct process_identity monitor; /* [lock] */
-    bool meeting;                /* [lock] recovered, its monitor is not met yet */
-    bool attached;               /* [lock] network_attach was begun and not undone */
-    struct strv ips;             /* [lock] */
-    char *reason;                /* [lock] */
+    bool meeting;                    /* [lock] recovered, its monitor is not met yet */
+    bool attached;                   /* [lock] network_attach was begun and not undone */
+    struct strv ips;                 /* [lock] */
+    char *reason;                    /* [lock] */
     UT_hash_handle by_id, by_key;
 };
 
@@ -71,23 +71,23 @@ struct container {
     int64_t created_ns;
     struct credentials credentials;
 
-    int references;              /* [lock] */
-    enum container_phase phase;  /* [lock] moved by container_move only */
-    struct operation *operation; /* [lock] while MAKING */
-    struct turn turn;            /* [lock] */
-    struct waiters waiters;      /* [lock] woken at every move and when stop_deadline_ns comes nearer */
-    pid_t pid;                   /* [lock] 0: none */
+    int references;                  /* [lock] */
+    enum container_phase phase;      /* [lock] moved by container_move only */
+    struct operation *operation;     /* [lock] while MAKING */
+    struct turn turn;                /* [lock] */
+    struct waiters waiters;          /* [lock] woken at every move and when stop_deadline_ns comes nearer */
+    pid_t pid;                       /* [lock] 0: none */
     int64_t started_ns, finished_ns; /* [lock] wall clock */
-    int exit_code;               /* [lock] */
-    bool exited;                 /* [lock] its exit was reported: also before its CREATED was recorded */
-    char *reason, *message;      /* [lock] */
-    struct resources resources;  /* [lock] in force */
-    int64_t stop_deadline_ns;    /* [lock] monotonic; the earliest end of grace asked for; INT64_MAX: nobody stops it */
-    bool signalled;              /* [lock] the stop signal was sent */
-    uint64_t execs;              /* [lock] counter for names of exec cgroups */
+    int exit_code;                   /* [lock] */
+    bool exited;                     /* [lock] its exit was reported: also before its CREATED was recorded */
+    char *reason, *message;          /* [lock] */
+    struct resources resources;      /* [lock] in force */
+    int64_t stop_deadline_ns;        /* [lock] monotonic; the earliest end of grace asked for; INT64_MAX: nobody stops it */
+    bool signalled;                  /* [lock] the stop signal was sent */
+    uint64_t execs;                  /* [lock] counter for names of exec cgroups */
     struct stats_sample {
         int64_t time_ns, cpu_ns;
-    } last_sample; /* [lock] for nano cores */
+    } last_sample;                                             /* [lock] for nano cores */
     int64_t writable_bytes, writable_inodes, writable_time_ns; /* [lock] as last walked */
     UT_hash_handle by_id, by_key;
 };
@@ -112,14 +112,15 @@ struct runtime {
     pthread_mutex_t parents_lock; /* held while parents of cgroups are made or removed; taken before `lock` */
 
     pthread_mutex_t lock;
-    uint64_t sequence;                                       /* [lock] the last one given */
-    struct pod *pods_by_id, *pods_by_key;                    /* [lock] */
-    struct container *containers_by_id, *containers_by_key;  /* [lock] */
-    struct strv set_aside;                                   /* [lock] records set aside: "pods/ID: why" */
-    int threads;                                             /* [lock] detached threads at work */
-    int meetings;                                            /* [lock] monitors not met yet */
-    struct waiters waiters;                                  /* [lock] woken when one of the two falls */
-    size_t fail_pod_step, fail_container_step; /* for fault tests: the step (from 1) that fails; 0: none */
+    uint64_t sequence;                                      /* [lock] the last one given */
+    struct pod *pods_by_id, *pods_by_key;                   /* [lock] */
+    struct container *containers_by_id, *containers_by_key; /* [lock] */
+    struct strv set_aside;                                  /* [lock] records set aside: "pods/ID: why" */
+    int threads;                                            /* [lock] detached threads at work */
+    int meetings;                                           /* [lock] monitors not met yet */
+    int undoings;                                           /* [lock] pods found unfinished and not undone yet */
+    struct waiters waiters;                                 /* [lock] woken when one of the three falls */
+    size_t fail_pod_step, fail_container_step;              /* for fault tests: the step (from 1) that fails; 0: none */
 };
 
 static inline void
@@ -170,8 +171,8 @@ void pod_release_link(struct runtime *rt, struct pod *pod);
 int pod_error(const struct pod *pod, struct error *err);
 int container_error(const struct container *container, struct error *err);
 
-/* The only place where a container's phase changes, with the lock held: checks the move, wakes who waits. False where the table does not have it (then nothing
- * is changed: an exit was reported before, say). */
+/* The only place where a container's phase changes, with the lock held: checks the move, wakes who waits. False where the table does not have it
+ * (then nothing is changed: an exit was reported before, say). */
 bool container_move(struct container *container, enum container_phase to);
 
 /* References to configurations (pod_config_new makes the first). Any thread. */

@@ -60,8 +60,8 @@ operation_wait(struct operation *operation, const struct cancel *cancel, struct 
         if (operation->failed && err)
             *err = operation->error;
     } else {
-        error_prefix(err, "in stage \"%s\" for %.1f s (began %.1f s ago; it goes on, ask again)", operation->stage, seconds_since(operation->stage_ns),
-                     seconds_since(operation->began_ns));
+        error_prefix(err, "in stage \"%s\" for %.1f s (began %.1f s ago; it goes on, ask again)", operation->stage,
+                     seconds_since(operation->stage_ns), seconds_since(operation->began_ns));
     }
     operation_drop(operation);
     return result < 0 ? -1 : 0;

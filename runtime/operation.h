@@ -31,7 +31,7 @@ struct operation *operation_new(pthread_mutex_t *lock);
 void operation_stage(struct operation *operation, const char *stage);
 /* With the lock held: it is over; `error` NULL means well. Wakes all who wait. */
 void operation_end(struct operation *operation, const struct error *error);
-/* With the lock held: wait for its end; takes and drops a reference of its own. 0, the operation's own error, or, when the patience ends, an error that
- * names the stage and since when. */
+/* With the lock held: wait for its end; takes and drops a reference of its own. 0, the operation's own error, or, when the patience ends, an error
+ * that names the stage and since when. */
 int operation_wait(struct operation *operation, const struct cancel *cancel, struct error *err);
 void operation_drop(struct operation *operation);

@@ -18,8 +18,10 @@
 #include "runtime/spec.h"
 #include "runtime/sysctl.h"
 
-enum { POD_SHM_BYTES = 64 << 20, /* Docker's default */
-       MONITOR_OOM_SCORE = -998  /* a monitor goes after every container, before the kubelet and crispd */ };
+enum {
+    POD_SHM_BYTES = 64 << 20, /* Docker's default */
+    MONITOR_OOM_SCORE = -998  /* a monitor goes after every container, before the kubelet and crispd */
+};
 
 struct making {
     struct runtime *rt;
@@ -82,13 +84,14 @@ parent_in_use(struct runtime *rt, const char *parent)
     HOLD(&rt->lock);
     struct pod *pod, *next;
     size_t length = strlen(parent);
-    HASH_ITER (by_id, rt->pods_by_id, pod, next)
-        if (str_starts(pod->cgroup_parent, parent) && (pod->cgroup_parent[length] == '\0' || pod->cgroup_parent[length] == '/'))
-            return true;
+    HASH_ITER(by_id, rt->pods_by_id, pod, next)
+    if (str_starts(pod->cgroup_parent, parent) && (pod->cgroup_parent[length] == '\0' || pod->cgroup_parent[length] == '/'))
+        return true;
     return false;
 }
 
-/* An ancestor may still be another pod's: claim_parent's marks and rmdir's ENOTEMPTY stop there. Containers that are still leaving make it busy: again later. */
+/* An ancestor may still be another pod's: claim_parent's marks and rmdir's ENOTEMPTY stop there. Containers that are still leaving make it busy:
+ * again later. */
 static bool
 release_parent(void *arg, const char *parent)
 {
@@ -171,7 +174,8 @@ pod_spec(const struct making *m)
     struct spec_builder *b = spec_new();
     cleanup_free char *score = str_printf("%d", MONITOR_OOM_SCORE);
     cleanup_free char *netns = pod_netns_path(m->rt, m->pod);
-    uint64_t namespaces = (has_own_network(m->pod) ? (uint64_t)(CLONE_NEWNET | CLONE_NEWUTS) : 0) | (config->ipc != NAMESPACE_NODE ? (uint64_t)CLONE_NEWIPC : 0);
+    uint64_t namespaces =
+        (has_own_network(m->pod) ? (uint64_t)(CLONE_NEWNET | CLONE_NEWUTS) : 0) | (config->ipc != NAMESPACE_NODE ? (uint64_t)CLONE_NEWIPC : 0);
     leave_crispd(m->rt, b);
     spec_op(b, SPEC_WRITE, .text = {"/proc/self/oom_score_adj", score}, .number = {SPEC_MAY_EPERM});
     if (namespaces)
@@ -188,17 +192,32 @@ pod_spec(const struct making *m)
     return b;
 }
 
+/* A sysctl that the kernel does not know, or does not take, is the request's mistake. */
+static void
+explain(const struct spec_builder *b, size_t failed_op, struct error *err)
+{
+    cleanup_free char *words = spec_explain(b, failed_op);
+    if (spec_type(b, failed_op) == SPEC_SYSCTL)
+        error_as(err, ERR_INVALID);
+    error_prefix(err, "%s", words);
+}
+
 static int
 spawn(struct making *m, const struct spec_builder *b, int spec, int cgroup, struct error *err)
 {
     struct link *link = NULL;
     struct process_identity identity;
     int failed_op = -1;
-    const struct link_spawn order = {.pod_id = m->pod->id, .state_dir = m->rt->monitors_dir, .containers_dir = m->rt->containers_dir, .cgroup = cgroup,
-                                     .pod_spec = spec, .shared_pid = m->pod->config->pid == NAMESPACE_POD};
+    const struct link_spawn order = {.pod_id = m->pod->id,
+                                     .state_dir = m->rt->monitors_dir,
+                                     .containers_dir = m->rt->containers_dir,
+                                     .cgroup = cgroup,
+                                     .pod_spec = spec,
+                                     .shared_pid = m->pod->config->pid == NAMESPACE_POD};
     if (link_spawn(m->rt->hub, &order, &link, &identity, &failed_op, err) < 0) {
-        cleanup_free char *words = failed_op >= 0 ? spec_explain(b, (size_t)failed_op) : NULL;
-        return words ? error_prefix(err, "%s", words) : -1;
+        if (failed_op >= 0)
+            explain(b, (size_t)failed_op, err);
+        return -1;
     }
     HOLD(&m->rt->lock);
     m->pod->link = link;
@@ -281,10 +300,7 @@ make_network(struct making *m, struct error *err)
 int
 pod_network_detach(struct runtime *rt, struct pod *pod, struct error *err)
 {
-    pthread_mutex_lock(&rt->lock);
-    bool attached = pod->attached;
-    pthread_mutex_unlock(&rt->lock);
-    if (!attached)
+    if (!has_own_network(pod))
         return 0;
     cleanup_free char *netns = pod_netns_path(rt, pod);
     cleanup_close int dir = TRY(record_pod_dir(rt, pod->id, err));
@@ -350,12 +366,8 @@ static const struct step {
     int (*make)(struct making *m, struct error *err); /* leaves nothing where it fails */
     void (*undo)(struct making *m);                   /* NULL: nothing to undo */
 } steps[] = {
-    {"record", make_record, undo_record},
-    {"cgroup", make_cgroup, NULL},
-    {"monitor", make_monitor, undo_monitor},
-    {"network", make_network, undo_network},
-    {"files", make_files, undo_files},
-    {"state", make_state, undo_state},
+    {"record", make_record, undo_record},    {"cgroup", make_cgroup, NULL},     {"monitor", make_monitor, undo_monitor},
+    {"network", make_network, undo_network}, {"files", make_files, undo_files}, {"state", make_state, undo_state},
 };
 
 size_t

@@ -3,8 +3,8 @@
 
 #include "runtime/objects.h"
 
-/* Carry out all steps for a pod in phase MAKING, naming each as the operation's stage. When step n fails n-1 … 0 are undone: nothing is left. In the end the
- * pod is READY and recorded. */
+/* Carry out all steps for a pod in phase MAKING, naming each as the operation's stage. When step n fails n-1 … 0 are undone: nothing is left. In the
+ * end the pod is READY and recorded. */
 int pod_make(struct runtime *rt, struct pod *pod, struct error *err);
 /* How many steps there are: runtime.fail_pod_step (1 … this) makes that step fail after it was done, for fault tests. */
 size_t pod_step_count(void);

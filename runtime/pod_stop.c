@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -15,6 +16,8 @@
 
 /* Calls in a monitor end when what they wait for is killed; a monitor that then still holds them is killed itself. */
 static const int64_t calls_end_ns = 2 * NS_PER_SECOND, killed_calls_end_ns = 10 * NS_PER_SECOND;
+/* What is killed is given this long to be gone. */
+static const int64_t dying_ns = 2 * NS_PER_SECOND;
 
 static void
 kill_containers(struct runtime *rt, struct container **list, size_t count)
@@ -116,6 +119,16 @@ flush_exit(void *arg, const char *container_id)
     return true;
 }
 
+/* cgroup.kill answers before the processes are gone; nobody is told EXITED while one lives, unless the kernel cannot end it (a dead disk). */
+static void
+wait_until_dead(struct runtime *rt, struct container **list, size_t count)
+{
+    int64_t end = clock_monotonic_ns() + dying_ns;
+    for (size_t i = 0; i < count; i++)
+        while (list[i]->cgroup && cgroup_populated(&rt->cgroups, list[i]->cgroup) && clock_monotonic_ns() < end)
+            (void)nanosleep(&(struct timespec){.tv_nsec = NS_PER_MS}, NULL);
+}
+
 static int
 end_processes(struct runtime *rt, struct pod *pod, const char *reason, struct error *err)
 {
@@ -123,6 +136,7 @@ end_processes(struct runtime *rt, struct pod *pod, const char *reason, struct er
     struct container **list = pod_containers(rt, pod, &count);
     kill_containers(rt, list, count);
     int result = end_monitor(rt, pod, err);
+    wait_until_dead(rt, list, count);
     for (size_t i = 0; result == 0 && i < count; i++) {
         container_settle(rt, list[i], reason);
         janitor_add(rt->janitor, flush_exit, list[i]->id, NS_PER_SECOND / 2);

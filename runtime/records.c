@@ -15,7 +15,10 @@
 #include "runtime/janitor.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-#define F(of_struct, member, kind) {.name = #member, .type = FIELD_##kind, .offset = offsetof(struct of_struct, member)}
+#define F(of_struct, member, kind)                                                          \
+    {                                                                                       \
+        .name = #member, .type = FIELD_##kind, .offset = offsetof(struct of_struct, member) \
+    }
 
 struct pod_record {
     int version, phase;
@@ -170,8 +173,8 @@ record_pod_dir(struct runtime *rt, const char *id, struct error *err)
 int
 record_pod_state(struct runtime *rt, struct pod *pod, struct error *err)
 {
-    struct pod_record record = {.version = RECORD_VERSION, .id = pod->id, .cgroup_parent = pod->cgroup_parent, .sequence = pod->sequence,
-                                .created_ns = pod->created_ns};
+    struct pod_record record = {
+        .version = RECORD_VERSION, .id = pod->id, .cgroup_parent = pod->cgroup_parent, .sequence = pod->sequence, .created_ns = pod->created_ns};
     struct strv ips = {0};
     pthread_mutex_lock(&rt->lock);
     record.phase = (int)pod->phase;
@@ -207,8 +210,15 @@ record_container_new(struct runtime *rt, const struct container *c, struct error
 int
 record_container_state(struct runtime *rt, struct container *c, struct error *err)
 {
-    struct container_record record = {.version = RECORD_VERSION, .id = c->id, .cgroup = c->cgroup, .log_path = c->log_path, .sequence = c->sequence,
-                                      .created_ns = c->created_ns, .uid = c->credentials.uid, .gid = c->credentials.gid, .home = c->credentials.home,
+    struct container_record record = {.version = RECORD_VERSION,
+                                      .id = c->id,
+                                      .cgroup = c->cgroup,
+                                      .log_path = c->log_path,
+                                      .sequence = c->sequence,
+                                      .created_ns = c->created_ns,
+                                      .uid = c->credentials.uid,
+                                      .gid = c->credentials.gid,
+                                      .home = c->credentials.home,
                                       .groups = c->credentials.groups};
     pthread_mutex_lock(&rt->lock);
     record.phase = (int)c->phase;

@@ -7,10 +7,10 @@
  *   trash/                                 directories on their way out
  *   set-aside/                             records that were damaged or said what another says
  *
- * A record is lines of JSON, one object a line. The first line is the configuration and the request as the kubelet sent it (base64 of the form that cri/ gave);
- * each further line is the state from then on: the last whole one counts, a torn one at the end is as if it had not been written. A record without a
- * state was never finished: its beginnings are undone at start. So a state costs one write and no new inode (on ext4, making files where
- * many were deleted is what a start waits for longest: design.md §6). A record that has grown is replaced as a whole.
+ * A record is lines of JSON, one object a line. The first line is the configuration and the request as the kubelet sent it (base64 of the form that
+ * cri/ gave); each further line is the state from then on: the last whole one counts, a torn one at the end is as if it had not been written. A
+ * record without a state was never finished: its beginnings are undone at start. So a state costs one write and no new inode (on ext4, making files
+ * where many were deleted is what a start waits for longest: design.md §6). A record that has grown is replaced as a whole.
  *
  * Nothing here is fsynced in a caller's time: the janitor does that within a second. */
 #pragma once
@@ -19,8 +19,8 @@
 
 enum {
     RECORD_VERSION = 1,
-    RECORD_MAX = 64 << 20,      /* a request is at most 16 MiB; JSON and base64 make it larger */
-    RECORD_GROWN = 128 << 10,   /* states that follow the first line; then the record is replaced */
+    RECORD_MAX = 64 << 20,    /* a request is at most 16 MiB; JSON and base64 make it larger */
+    RECORD_GROWN = 128 << 10, /* states that follow the first line; then the record is replaced */
 };
 
 /* Make pods/ID with the configuration. On failure nothing is left. Returns an fd of it. */
@@ -43,7 +43,8 @@ enum record_loaded {
     RECORD_ORPHAN,     /* a container whose pod is not there any more */
     RECORD_DAMAGED,    /* err says how */
 };
-/* Fill an object in its memory (one reference, in no table). With RECORD_DAMAGED *out is NULL; with RECORD_UNFINISHED it has the configuration if that was readable, else NULL. */
+/* Fill an object in its memory (one reference, in no table). With RECORD_DAMAGED *out is NULL; with RECORD_UNFINISHED it has the configuration if
+ * that was readable, else NULL. */
 enum record_loaded record_pod_load(struct runtime *rt, const char *id, struct pod **out, struct error *err);
 /* Pods must be in their table. An orphan, and where its state can be read a damaged one, has no pod, but a cgroup. */
 enum record_loaded record_container_load(struct runtime *rt, const char *id, struct container **out, struct error *err);

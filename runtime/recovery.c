@@ -20,6 +20,24 @@
 /* For one monitor to answer; they are met in parallel. */
 static const int64_t meeting_ns = 10 * NS_PER_SECOND;
 
+/* How long the start waits for what was never finished to be undone, so that its ports and names are free; a plugin that hangs goes on alone. */
+static const int64_t undoing_ns = NS_PER_SECOND;
+
+/* Pods found unfinished: not in the tables, and not strays either while they are undone. */
+struct unfinished {
+    struct pod **pods;
+    size_t count;
+};
+
+static bool
+is_unfinished(const struct unfinished *unfinished, const char *id)
+{
+    for (size_t i = 0; i < unfinished->count; i++)
+        if (str_eq(unfinished->pods[i]->id, id))
+            return true;
+    return false;
+}
+
 /* ---- reading the records ---- */
 
 static void
@@ -44,22 +62,32 @@ clear_pod(struct runtime *rt, const char *id)
     etc_files_remove(rt->etc_dir, id);
 }
 
+/* What takes no time; the network's plugins come later, in a thread of their own (undo_pod). */
 static void
-undo_unfinished_pod(struct runtime *rt, const char *id, struct pod *pod)
+begin_undoing(struct runtime *rt, const char *id, struct pod *pod, struct unfinished *unfinished)
 {
-    struct error failed;
     log_info("a pod that was never finished is undone", "pod", id);
     pod_monitor_kill(rt, id);
     if (pod) {
-        pod->attached = pod->config->network != NAMESPACE_NODE;
-        if (pod_network_detach(rt, pod, &failed) < 0)
-            log_warn("its network could not be given back", "pod", id, "error", failed.message);
-        if (pod->cgroup_parent)
-            pod_cgroup_parent_release(rt, pod->cgroup_parent);
-        pod_put(rt, pod);
+        unfinished->pods = mem_realloc(unfinished->pods, unfinished->count + 1, sizeof(struct pod *));
+        unfinished->pods[unfinished->count++] = pod;
+        return;
     }
     clear_pod(rt, id);
     record_pod_discard(rt, id);
+}
+
+/* The record goes last: a successor that still finds it undoes the rest. */
+static void
+undo_pod(struct runtime *rt, struct pod *pod)
+{
+    struct error failed;
+    if (pod_network_detach(rt, pod, &failed) < 0)
+        log_warn("the network of a pod that was never finished could not be given back", "pod", pod->id, "error", failed.message);
+    clear_pod(rt, pod->id);
+    if (pod->cgroup_parent)
+        pod_cgroup_parent_release(rt, pod->cgroup_parent);
+    record_pod_discard(rt, pod->id);
 }
 
 /* With the lock held: of two pods of one key the later made stays. */
@@ -91,7 +119,7 @@ drop_double_pod(struct runtime *rt, struct pod *pod)
 }
 
 static void
-load_pod(struct runtime *rt, const char *id)
+load_pod(struct runtime *rt, const char *id, struct unfinished *unfinished)
 {
     struct error failed = {0};
     struct pod *pod = NULL;
@@ -101,7 +129,7 @@ load_pod(struct runtime *rt, const char *id)
     }
     enum record_loaded loaded = record_pod_load(rt, id, &pod, &failed);
     if (loaded == RECORD_UNFINISHED) {
-        undo_unfinished_pod(rt, id, pod);
+        begin_undoing(rt, id, pod, unfinished);
         return;
     }
     if (loaded == RECORD_DAMAGED) {
@@ -131,7 +159,8 @@ undo_unfinished_container(struct runtime *rt, const char *id, struct container *
     }
 }
 
-/* One whose record is no use, or whose pod was removed before its last process had left: what it has on this machine, as far as that could be read. */
+/* One whose record is no use, or whose pod was removed before its last process had left: what it has on this machine, as far as that could be read.
+ */
 static void
 clear_container(struct runtime *rt, const char *id, struct container *c)
 {
@@ -285,8 +314,8 @@ struct meeting {
     struct pod *pod;
 };
 
-/* A pod without its monitor: killed by cgroup, network given back, NOTREADY (design.md §4). A monitor that lives but does not answer is one too: its containers could not be
- * controlled. */
+/* A pod without its monitor: killed by cgroup, network given back, NOTREADY (design.md §4). A monitor that lives but does not answer is one too: its
+ * containers could not be controlled. */
 static void
 recover_pod(struct runtime *rt, struct pod *pod)
 {
@@ -322,6 +351,36 @@ needs_recovery(const struct pod *pod)
     return pod->phase == POD_PHASE_READY || pod->attached;
 }
 
+static void
+undo_in_thread(void *arg)
+{
+    struct meeting undoing = *(struct meeting *)arg;
+    free(arg);
+    undo_pod(undoing.rt, undoing.pod);
+    HOLD(&undoing.rt->lock);
+    undoing.rt->undoings--;
+    waiters_wake(&undoing.rt->waiters);
+    pod_unref(undoing.pod);
+}
+
+/* All at once, as each may wait for plugins. */
+static void
+undo_unfinished(struct runtime *rt, struct unfinished *unfinished)
+{
+    int64_t end = clock_monotonic_ns() + undoing_ns;
+    rt->undoings = (int)unfinished->count;
+    for (size_t i = 0; i < unfinished->count; i++) {
+        struct meeting *undoing = mem_alloc(sizeof *undoing);
+        *undoing = (struct meeting){rt, unfinished->pods[i]};
+        runtime_spawn(rt, undo_in_thread, undoing);
+    }
+    free(unfinished->pods);
+    HOLD(&rt->lock);
+    for (int64_t now; rt->undoings > 0 && (now = clock_monotonic_ns()) < end;)
+        if (waiters_wait(&rt->waiters, &rt->lock, NULL, end - now, "waiting for pods to be undone", NULL) < 0)
+            break;
+}
+
 /* A pod's turn is taken for it from the start: whoever wants to change it waits for the meeting. */
 static struct meeting **
 plan_meetings(struct runtime *rt, size_t *count)
@@ -330,7 +389,8 @@ plan_meetings(struct runtime *rt, size_t *count)
     struct pod *pod, *next;
     struct meeting **list = mem_zalloc(HASH_CNT(by_id, rt->pods_by_id) + 1, sizeof *list);
     *count = 0;
-    HASH_ITER (by_id, rt->pods_by_id, pod, next) {
+    HASH_ITER(by_id, rt->pods_by_id, pod, next)
+    {
         if (!needs_recovery(pod))
             continue;
         (void)turn_take(&pod->turn, &rt->lock, "meeting its monitor", NULL, NULL);
@@ -351,9 +411,9 @@ settle_containers(struct runtime *rt)
     size_t count = 0;
     pthread_mutex_lock(&rt->lock);
     struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
-    HASH_ITER (by_id, rt->containers_by_id, c, next)
-        if (!needs_recovery(c->pod) && c->phase != CONTAINER_PHASE_EXITED)
-            list[count++] = container_reference(c);
+    HASH_ITER(by_id, rt->containers_by_id, c, next)
+    if (!needs_recovery(c->pod) && c->phase != CONTAINER_PHASE_EXITED)
+        list[count++] = container_reference(c);
     pthread_mutex_unlock(&rt->lock);
     for (size_t i = 0; i < count; i++) {
         (void)cgroup_kill(&rt->cgroups, list[i]->cgroup, NULL);
@@ -372,31 +432,31 @@ empty_trash(void *arg, const char *name)
 }
 
 static bool
-is_known_pod(struct runtime *rt, const char *id)
+is_stray(struct runtime *rt, const struct unfinished *unfinished, const char *id)
 {
     struct pod *pod = pod_get(rt, id, NULL);
     if (pod)
         pod_put(rt, pod);
-    return pod != NULL;
+    return !pod && !is_unfinished(unfinished, id);
 }
 
 static void
-clear_strays(struct runtime *rt)
+clear_strays(struct runtime *rt, const struct unfinished *unfinished)
 {
     cleanup_strv struct strv monitors = {0}, namespaces = {0}, etc = {0}, trash = {0};
     cleanup_close int etc_dir = open(rt->etc_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     cleanup_close int netns = open(rt->netns_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     cgroup_children(&rt->cgroups, rt->monitor_cgroup, &monitors);
     for (size_t i = 0; i < monitors.count; i++)
-        if (id_valid(monitors.items[i]) && !is_known_pod(rt, monitors.items[i]))
+        if (id_valid(monitors.items[i]) && is_stray(rt, unfinished, monitors.items[i]))
             clear_pod(rt, monitors.items[i]);
     names_in(netns, &namespaces);
     for (size_t i = 0; i < namespaces.count; i++)
-        if (id_valid(namespaces.items[i]) && !is_known_pod(rt, namespaces.items[i]))
+        if (id_valid(namespaces.items[i]) && is_stray(rt, unfinished, namespaces.items[i]))
             pod_netns_release(rt, namespaces.items[i]);
     names_in(etc_dir, &etc);
     for (size_t i = 0; i < etc.count; i++)
-        if (!is_known_pod(rt, etc.items[i]))
+        if (is_stray(rt, unfinished, etc.items[i]))
             etc_files_remove(rt->etc_dir, etc.items[i]);
     names_in(rt->trash_dir, &trash);
     for (size_t i = 0; i < trash.count; i++)
@@ -416,14 +476,16 @@ clear_default_parent(struct runtime *rt)
 
 /* Addresses and rules of pods that are not recorded here. */
 static void
-collect_network(struct runtime *rt)
+collect_network(struct runtime *rt, const struct unfinished *unfinished)
 {
     cleanup_strv struct strv ids = {0};
     struct pod *pod, *next;
     pthread_mutex_lock(&rt->lock);
-    HASH_ITER (by_id, rt->pods_by_id, pod, next)
-        strv_add(&ids, pod->id);
+    HASH_ITER(by_id, rt->pods_by_id, pod, next)
+    strv_add(&ids, pod->id);
     pthread_mutex_unlock(&rt->lock);
+    for (size_t i = 0; i < unfinished->count; i++)
+        strv_add(&ids, unfinished->pods[i]->id);
     network_collect(rt->network, &ids);
 }
 
@@ -431,19 +493,21 @@ void
 recovery_begin(struct runtime *rt)
 {
     cleanup_strv struct strv pods = {0}, containers = {0};
+    struct unfinished unfinished = {0};
     size_t count;
     names_in(rt->pods_dir, &pods);
     names_in(rt->containers_dir, &containers);
     for (size_t i = 0; i < pods.count; i++)
-        load_pod(rt, pods.items[i]);
+        load_pod(rt, pods.items[i], &unfinished);
     for (size_t i = 0; i < containers.count; i++)
         load_container(rt, containers.items[i]);
     settle_containers(rt);
-    clear_strays(rt);
+    clear_strays(rt, &unfinished);
     clear_default_parent(rt);
-    collect_network(rt);
+    collect_network(rt, &unfinished);
     struct meeting **meetings = plan_meetings(rt, &count);
     for (size_t i = 0; i < count; i++)
         runtime_spawn(rt, recover_in_thread, meetings[i]);
     free(meetings);
+    undo_unfinished(rt, &unfinished);
 }

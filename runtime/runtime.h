@@ -4,16 +4,16 @@
  *                                       └──its monitor dies, or the machine reboots──▶ NOTREADY
  *   container:  (absent) ──container_create──▶ CREATED ──container_start──▶ RUNNING ──it ends──▶ EXITED ──container_remove──▶ (absent)
  *
- * All state is in memory and on disk (design.md §3); status and lists are answered from memory and never wait for a pod. A mutex guards the tables and
- * is never held while anything is waited for; what changes one pod or container takes turns on that object only. Knows neither gRPC nor
- * CRI's messages nor images: cri/ translates into the structs below.
+ * All state is in memory and on disk (design.md §3); status and lists are answered from memory and never wait for a pod. A mutex guards the tables
+ * and is never held while anything is waited for; what changes one pod or container takes turns on that object only. Knows neither gRPC nor CRI's
+ * messages nor images: cri/ translates into the structs below.
  *
  * pod_run and container_create go on to their end in a thread of their own when the caller leaves; a retry with the same key and the same `request`
- * joins the running call or gets the finished one's id; another request gets ERR_EXISTS. A caller whose deadline passes gets ERR_DEADLINE with the stage
- * the call is in and since when.
+ * joins the running call or gets the finished one's id; another request gets ERR_EXISTS. A caller whose deadline passes gets ERR_DEADLINE with the
+ * stage the call is in and since when.
  *
- * Ids given by callers may be unique prefixes. Errors: ERR_NOT_FOUND (unknown id), ERR_INVALID (ambiguous prefix, bad input), ERR_PRECONDITION (wrong state), and what the
- * step that failed says. Any thread may call. */
+ * Ids given by callers may be unique prefixes. Errors: ERR_NOT_FOUND (unknown id), ERR_INVALID (ambiguous prefix, bad input), ERR_PRECONDITION (wrong
+ * state), and what the step that failed says. Any thread may call. */
 #pragma once
 
 #include <stdbool.h>
@@ -31,15 +31,15 @@ struct runtime;
 
 /* ---- what the operator configured; copied by runtime_open ---- */
 struct runtime_options {
-    const char *root;             /* /var/lib/crisp */
-    const char *state;            /* /run/crisp */
-    const char *monitor_program;  /* path of crisp-monitor */
-    const char *layers_dir;       /* where image layers are (lowerdirs are names relative to it) */
-    const char *cgroup_parent;    /* for pods whose request names none: "/crisp" */
-    const char *monitor_cgroup;   /* parent of the monitors' cgroups: "/crisp-monitors" */
-    int64_t nofile_soft, nofile_hard; /* rlimit of containers, clamped to what is allowed */
-    int64_t log_bytes_per_second; /* 0: no limit */
-    int64_t pids_limit;           /* of a container; 0: none */
+    const char *root;                           /* /var/lib/crisp */
+    const char *state;                          /* /run/crisp */
+    const char *monitor_program;                /* path of crisp-monitor */
+    const char *layers_dir;                     /* where image layers are (lowerdirs are names relative to it) */
+    const char *cgroup_parent;                  /* for pods whose request names none: "/crisp" */
+    const char *monitor_cgroup;                 /* parent of the monitors' cgroups: "/crisp-monitors" */
+    int64_t nofile_soft, nofile_hard;           /* rlimit of containers, clamped to what is allowed */
+    int64_t log_bytes_per_second;               /* 0: no limit */
+    int64_t pids_limit;                         /* of a container; 0: none */
     bool unprivileged_ports, unprivileged_ping; /* ports from 0 and ping allowed to all in pods with a network of their own */
     struct network_options network;
     void *arg;
@@ -83,8 +83,8 @@ struct pod_config {
     char *cgroup_parent; /* "" : the configuration's */
     struct strmap sysctls;
     enum namespace_mode network, pid, ipc;
-    char *mac, *ip;                     /* asked for; "": any */
-    int64_t ingress_bits, egress_bits;  /* bits a second the network shall let through; 0: no limit */
+    char *mac, *ip;                    /* asked for; "": any */
+    int64_t ingress_bits, egress_bits; /* bits a second the network shall let through; 0: no limit */
     bool privileged;
     void *request; /* the request, in a canonical form that equals another's exactly when they ask the same */
     size_t request_length;
@@ -99,9 +99,9 @@ struct pod_status {
     enum pod_state state;
     int64_t created_ns;
     struct strv ips;
-    char *netns_path;   /* "" with the host's network */
-    pid_t monitor_pid;  /* 0 when there is none */
-    char *reason;       /* why it is NOTREADY where that was not asked for ("MonitorLost"), else "" */
+    char *netns_path;  /* "" with the host's network */
+    pid_t monitor_pid; /* 0 when there is none */
+    char *reason;      /* why it is NOTREADY where that was not asked for ("MonitorLost"), else "" */
 };
 
 /* ---- containers ---- */
@@ -124,17 +124,18 @@ struct container_config {
     char *pod_id;
     char *name;
     uint32_t attempt;
-    char *image_id;         /* "sha256:…" */
-    char *image_name;       /* as the user asked for it */
-    struct strv layers;     /* names below layers_dir, the lowest first */
-    struct strv args;       /* never empty */
-    struct strv env;        /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
-    char *working_dir;      /* "" : / */
+    char *image_id;     /* "sha256:…" */
+    char *image_name;   /* as the user asked for it */
+    struct strv layers; /* names below layers_dir, the lowest first */
+    struct strv args;   /* never empty */
+    struct strv env;    /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
+    char *working_dir;  /* "" : / */
+    struct strv volumes; /* directories the image promises (OCI image spec, "Volumes"): made in the writable layer where missing */
     struct strmap labels, annotations;
-    char *log_path;         /* relative to the pod's log_directory; "" : no log */
+    char *log_path; /* relative to the pod's log_directory; "" : no log */
     bool stdin_open, stdin_once, tty;
-    char *user;             /* "uid", "name", "uid:gid", "name:group"; "" : root. Names are looked up in the layers' /etc/passwd and /etc/group */
-    int64_t run_as_group;   /* NO_ID: from the user */
+    char *user;           /* "uid", "name", "uid:gid", "name:group"; "" : root. Names are looked up in the layers' /etc/passwd and /etc/group */
+    int64_t run_as_group; /* NO_ID: from the user */
     struct strv supplemental_groups; /* decimal */
     bool strict_groups;              /* those only, not the image's as well [CRI SupplementalGroupsPolicy] */
     bool privileged, readonly_rootfs, no_new_privs;
@@ -160,10 +161,10 @@ struct container_status {
     enum container_state state;
     int64_t created_ns, started_ns, finished_ns; /* 0: not yet */
     int exit_code;
-    char *reason;  /* "Completed", "Error", "OOMKilled", "MonitorLost", "StartError", … ; "" while it lives */
-    char *message; /* for people; "" when there is nothing to say */
-    pid_t pid;     /* 0 unless created or running */
-    char *log_path; /* absolute; "" */
+    char *reason;               /* "Completed", "Error", "OOMKilled", "MonitorLost", "StartError", … ; "" while it lives */
+    char *message;              /* for people; "" when there is nothing to say */
+    pid_t pid;                  /* 0 unless created or running */
+    char *log_path;             /* absolute; "" */
     struct resources resources; /* in force: as requested, then as updated */
     int64_t uid, gid;           /* the effective user of its init */
     struct strv groups;         /* and its supplemental groups, decimal */
@@ -171,9 +172,9 @@ struct container_status {
 
 /* ---- life of the runtime ---- */
 
-/* Open the state: make directories, take in every record (a torn, damaged or duplicate one is set aside and logged: recovery is never fatal), meet the monitors in
- * parallel, each with a deadline. Returns as soon as the records are read; monitors not met yet are met in the background, their pods are listed
- * as recorded meanwhile. */
+/* Open the state: make directories, take in every record (a torn, damaged or duplicate one is set aside and logged: recovery is never fatal), meet
+ * the monitors in parallel, each with a deadline. Returns as soon as the records are read; monitors not met yet are met in the background, their pods
+ * are listed as recorded meanwhile. */
 int runtime_open(const struct runtime_options *options, struct runtime **out, struct error *err);
 /* Drop everything in memory; pods and monitors go on. Calls under way must have ended or been cancelled. */
 void runtime_close(struct runtime *rt);
@@ -204,7 +205,8 @@ void pod_config_free(struct pod_config *config); /* only for one that pod_run di
 /* ---- containers ---- */
 int container_create(struct runtime *rt, struct container_config *config, char id[ID_SIZE], const struct cancel *cancel, struct error *err);
 int container_start(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err);
-/* The stop signal, then after `grace_ns` SIGKILL to the whole container; returns when it is gone. Several callers: the earliest end of grace counts. Unknown or exited: OK. */
+/* The stop signal, then after `grace_ns` SIGKILL to the whole container; returns when it is gone. Several callers: the earliest end of grace counts.
+ * Unknown or exited: OK. */
 int container_stop(struct runtime *rt, const char *id, int64_t grace_ns, const struct cancel *cancel, struct error *err);
 /* Removes it, killing it first where it runs. Unknown: OK. */
 int container_remove(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err);
@@ -220,7 +222,9 @@ void container_config_free(struct container_config *config);
 void resources_copy(struct resources *to, const struct resources *from);
 void resources_free(struct resources *resources);
 
-enum { EXEC_OUTPUT_MAX = 8 << 20 }; /* stdout and stderr together, so that the answer stays below gRPC's 16 MiB; what is beyond is read and discarded */
+enum {
+    EXEC_OUTPUT_MAX = 8 << 20
+}; /* stdout and stderr together, so that the answer stays below gRPC's 16 MiB; what is beyond is read and discarded */
 
 struct exec_result {
     int exit_code;
@@ -233,7 +237,8 @@ int container_exec(struct runtime *rt, const char *id, const struct strv *comman
                    struct exec_result *result, struct error *err);
 void exec_result_free(struct exec_result *result);
 
-/* From the cgroups; figures the kernel does not have are -1. The writable layer's are measured by a slow walk in the background, never in the caller's time. */
+/* From the cgroups; figures the kernel does not have are -1. The writable layer's are measured by a slow walk in the background, never in the
+ * caller's time. */
 struct container_stats {
     char id[ID_SIZE];
     const struct container_config *config;

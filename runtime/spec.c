@@ -156,7 +156,6 @@ static const struct flag_word bind_words[] = {
     {SPEC_BIND_READONLY, "ro"},
     {SPEC_BIND_RECURSIVE, "recursive"},
     {SPEC_BIND_READONLY_RECURSIVE, "recursively-ro"},
-    {SPEC_BIND_SOURCE_MKDIR, "source-made"},
     {0, NULL},
 };
 static const struct flag_word namespace_words[] = {
@@ -297,4 +296,10 @@ spec_dump(const struct spec_builder *b)
         (void)buf_adds(&out, "\n");
     }
     return out.data;
+}
+
+enum spec_op_type
+spec_type(const struct spec_builder *b, size_t n)
+{
+    return n < b->count ? (enum spec_op_type)b->ops[n].type : SPEC_OP_COUNT;
 }

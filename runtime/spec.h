@@ -71,7 +71,6 @@ enum {
     SPEC_BIND_READONLY = 1,
     SPEC_BIND_RECURSIVE = 2,
     SPEC_BIND_READONLY_RECURSIVE = 4,
-    SPEC_BIND_SOURCE_MKDIR = 8, /* a missing host directory is made */
 };
 
 /* Building, in crispd. A builder grows; nothing fails before spec_finish. Strings are copied. */
@@ -99,6 +98,8 @@ int spec_finish(struct spec_builder *b, struct error *err);
 char *spec_dump(const struct spec_builder *b);
 /* "mount /srv/data at /data" for operation `n`, for an error the monitor reported; caller frees. */
 char *spec_explain(const struct spec_builder *b, size_t n);
+/* What kind operation `n` is; SPEC_OP_COUNT where there is none. */
+enum spec_op_type spec_type(const struct spec_builder *b, size_t n);
 
 /* Reading, in the monitor: no allocation. `memory` is the mapped memfd. */
 struct spec; /* the block itself */

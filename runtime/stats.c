@@ -155,9 +155,9 @@ living(struct runtime *rt, size_t *count)
     struct container *c, *next;
     struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
     *count = 0;
-    HASH_ITER (by_id, rt->containers_by_id, c, next)
-        if (c->phase == CONTAINER_PHASE_RUNNING)
-            list[(*count)++] = container_reference(c);
+    HASH_ITER(by_id, rt->containers_by_id, c, next)
+    if (c->phase == CONTAINER_PHASE_RUNNING)
+        list[(*count)++] = container_reference(c);
     return list;
 }
 
@@ -195,7 +195,8 @@ runtime_writable_usage(struct runtime *rt, uint64_t *bytes, uint64_t *inodes)
     meter_wanted(rt->meter);
     HOLD(&rt->lock);
     *bytes = *inodes = 0;
-    HASH_ITER (by_id, rt->containers_by_id, c, next) {
+    HASH_ITER(by_id, rt->containers_by_id, c, next)
+    {
         *bytes += (uint64_t)c->writable_bytes;
         *inodes += (uint64_t)c->writable_inodes;
     }

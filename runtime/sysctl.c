@@ -12,9 +12,8 @@ static const struct namespaced {
     const char *name;
     int namespace;
 } namespaced[] = {
-    {"net.", NET},           {"fs.mqueue.", IPC},      {"kernel.msgmax", IPC}, {"kernel.msgmnb", IPC},
-    {"kernel.msgmni", IPC},  {"kernel.sem", IPC},      {"kernel.shmall", IPC}, {"kernel.shmmax", IPC},
-    {"kernel.shmmni", IPC},  {"kernel.shm_rmid_forced", IPC},
+    {"net.", NET},       {"fs.mqueue.", IPC},    {"kernel.msgmax", IPC}, {"kernel.msgmnb", IPC}, {"kernel.msgmni", IPC},
+    {"kernel.sem", IPC}, {"kernel.shmall", IPC}, {"kernel.shmmax", IPC}, {"kernel.shmmni", IPC}, {"kernel.shm_rmid_forced", IPC},
 };
 
 /* sysctl(8) takes slashes as well: "net/ipv4/conf/eth0.1/forwarding"; the first separator tells which one it is. */

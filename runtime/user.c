@@ -99,7 +99,8 @@ lists_member(char *members, const char *name)
     return false;
 }
 
-/* name:password:gid:members. The primary group first (CVE-2022-2995: without it setgroups drops a denial by group), then the user's, then the request's. */
+/* name:password:gid:members. The primary group first (CVE-2022-2995: without it setgroups drops a denial by group), then the user's, then the
+ * request's. */
 static int
 find_groups(struct lookup *lookup, const char *group, struct error *err)
 {

@@ -11,11 +11,11 @@
 #include "runtime/sysctl.h"
 
 enum {
-    HOSTNAME_MAX = 64,   /* sethostname(2) */
+    HOSTNAME_MAX = 64, /* sethostname(2) */
     NAME_MAX_BYTES = 1024,
-    MOUNTS_MAX = 1000,   /* each costs some operations of the launch spec's 4096 */
+    MOUNTS_MAX = 1000, /* each costs some operations of the launch spec's 4096 */
     DEVICES_MAX = 400,
-    GROUPS_MAX = 65536,  /* setgroups(2) */
+    GROUPS_MAX = 65536, /* setgroups(2) */
 };
 
 char *
@@ -98,7 +98,8 @@ validate_resources(const struct resources *r, struct error *err)
     if (r->oom_score_adj < -1000 || r->oom_score_adj > 1000)
         return error_set(err, ERR_INVALID, "oom_score_adj %lld: it must be from -1000 to 1000", (long long)r->oom_score_adj);
     if (r->memory_swap_limit_bytes > 0 && r->memory_swap_limit_bytes < r->memory_limit_bytes)
-        return error_set(err, ERR_INVALID, "memory_swap_limit_in_bytes %lld: it is less than the memory limit", (long long)r->memory_swap_limit_bytes);
+        return error_set(err, ERR_INVALID, "memory_swap_limit_in_bytes %lld: it is less than the memory limit",
+                         (long long)r->memory_swap_limit_bytes);
     return 0;
 }
 
@@ -128,7 +129,8 @@ validate_pod(const struct pod_config *config, struct error *err)
 {
     TRY(check_name("name", config->key.name, err));
     if (strlen(config->hostname) > HOSTNAME_MAX || strchr(config->hostname, '/') || strchr(config->hostname, '\n'))
-        return error_set(err, ERR_INVALID, "hostname %.80s: it is longer than %d bytes or has a character that no hostname has", config->hostname, HOSTNAME_MAX);
+        return error_set(err, ERR_INVALID, "hostname %.80s: it is longer than %d bytes or has a character that no hostname has", config->hostname,
+                         HOSTNAME_MAX);
     if (!str_empty(config->log_directory) && config->log_directory[0] != '/')
         return error_set(err, ERR_INVALID, "log_directory %s: it is not absolute", config->log_directory);
     if (config->network == NAMESPACE_CONTAINER || config->network == NAMESPACE_TARGET)
@@ -152,8 +154,8 @@ is_or_below(const char *path, const char *directory)
 static bool
 may_be_mounted_in_proc(const char *path)
 {
-    static const char *const files[] = {"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/slabinfo",
-                                        "/proc/stat",    "/proc/swaps",     "/proc/uptime"};
+    static const char *const files[] = {"/proc/cpuinfo",  "/proc/diskstats", "/proc/loadavg", "/proc/meminfo",
+                                        "/proc/slabinfo", "/proc/stat",      "/proc/swaps",   "/proc/uptime"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (str_eq(path, files[i]))
             return true;
@@ -239,8 +241,8 @@ validate_container(const struct container_config *config, const struct pod_confi
     if (config->privileged && !pod->privileged)
         return error_set(err, ERR_INVALID, "privileged: the pod is not");
     if (config->mount_count > MOUNTS_MAX || config->device_count > DEVICES_MAX)
-        return error_set(err, ERR_INVALID, "%zu mounts and %zu devices: at most %d and %d are possible", config->mount_count, config->device_count, MOUNTS_MAX,
-                         DEVICES_MAX);
+        return error_set(err, ERR_INVALID, "%zu mounts and %zu devices: at most %d and %d are possible", config->mount_count, config->device_count,
+                         MOUNTS_MAX, DEVICES_MAX);
     for (size_t i = 0; i < config->mount_count; i++)
         TRY(check_mount(&config->mounts[i], err));
     for (size_t i = 0; i < config->device_count; i++)

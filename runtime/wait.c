@@ -30,8 +30,8 @@ void
 waiters_wake(struct waiters *waiters)
 {
     struct waiter *waiter;
-    DL_FOREACH (waiters->head, waiter)
-        (void)eventfd_write(waiter->fd, 1);
+    DL_FOREACH(waiters->head, waiter)
+    (void)eventfd_write(waiter->fd, 1);
 }
 
 int

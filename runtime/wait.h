@@ -1,7 +1,7 @@
 /* Waiting under the runtime's lock, and taking turns on one object.
  *
- * A caller waits with its patience (base/cancel.h), which is an fd, so a condition variable will not do: each waiter has an eventfd that whoever changes
- * the object writes to. All functions here are called with the lock held and return with it held; waiting gives it up meanwhile. */
+ * A caller waits with its patience (base/cancel.h), which is an fd, so a condition variable will not do: each waiter has an eventfd that whoever
+ * changes the object writes to. All functions here are called with the lock held and return with it held; waiting gives it up meanwhile. */
 #pragma once
 
 #include <pthread.h>
@@ -19,7 +19,8 @@ struct waiters {
 };
 
 /* 1 woken (look again: it may have been for somebody else), 0 timeout_ns passed (INT64_MAX: none), -1 the patience is over, as cancel_check. */
-int waiters_wait(struct waiters *waiters, pthread_mutex_t *lock, const struct cancel *cancel, int64_t timeout_ns, const char *stage, struct error *err);
+int waiters_wait(struct waiters *waiters, pthread_mutex_t *lock, const struct cancel *cancel, int64_t timeout_ns, const char *stage,
+                 struct error *err);
 void waiters_wake(struct waiters *waiters);
 
 /* One thread at a time changes an object; the others wait with their own patience. */

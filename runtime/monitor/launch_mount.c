@@ -61,7 +61,7 @@ take_shared_trees(struct launch *l)
         if (l->shared_count == SHARED_TREES_MAX)
             return E2BIG;
         int tree = tree_open(AT_FDCWD, op_text(l, op, 0), op->number[0] & SPEC_BIND_RECURSIVE ? (unsigned)AT_RECURSIVE : 0);
-        /* What is missing is made, or named, by the bind itself. */
+        /* What is missing is named by the bind itself. */
         if (tree < 0 && errno != ENOENT)
             return errno;
         l->shared_trees[l->shared_count++] = tree;
@@ -119,36 +119,11 @@ launch_mount(struct launch *l, const struct spec_op *op)
 }
 
 static int
-make_source(const char *path)
-{
-    char prefix[PATH_MAX];
-    size_t length = strnlen(path, sizeof prefix);
-    if (length == sizeof prefix)
-        return ENAMETOOLONG;
-    for (size_t i = 1; i <= length; i++) {
-        if (path[i] != '/' && path[i] != '\0')
-            continue;
-        memcpy(prefix, path, i);
-        prefix[i] = '\0';
-        if (mkdir(prefix, 0755) < 0 && errno != EEXIST)
-            return errno;
-    }
-    return 0;
-}
-
-static int
 bind_open(struct launch *l, const struct spec_op *op)
 {
-    const char *source = op_text(l, op, 0);
     unsigned recursive = op->number[0] & SPEC_BIND_RECURSIVE ? (unsigned)AT_RECURSIVE : 0;
     int taken = op->number[1] & MS_SHARED && l->shared_used < l->shared_count ? l->shared_trees[l->shared_used++] : -1;
-    if (taken >= 0)
-        return taken;
-    int tree = tree_open(AT_FDCWD, source, recursive);
-    if (tree >= 0 || errno != ENOENT || !(op->number[0] & SPEC_BIND_SOURCE_MKDIR))
-        return tree;
-    errno = make_source(source);
-    return errno ? -1 : tree_open(AT_FDCWD, source, recursive);
+    return taken >= 0 ? taken : tree_open(AT_FDCWD, op_text(l, op, 0), recursive);
 }
 
 /* Propagation first: a private or slave tree before it is attached anywhere. */

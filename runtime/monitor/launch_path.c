@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "runtime/monitor/launch.h"
 
 static int
@@ -78,6 +79,23 @@ mkdirs_once(const struct launch *l, char path[PATH_MAX], mode_t mode)
     return at;
 }
 
+/* Only the last component is missing: the common case, in three calls. -ENOENT where it is not so. */
+static int
+mkdir_last(const struct launch *l, const char *path, mode_t mode)
+{
+    char parent[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t length = slash ? (size_t)(slash - path) : 0;
+    if (!slash || !slash[1] || length >= sizeof parent)
+        return -ENOENT;
+    memcpy(parent, path, length);
+    parent[length] = '\0';
+    cleanup_close int at = root_open(l, length ? parent : "/", O_PATH | O_DIRECTORY);
+    if (at < 0 || mkdirat(at, slash + 1, mode) < 0)
+        return -ENOENT;
+    return root_open(l, path, O_PATH | O_DIRECTORY);
+}
+
 int
 root_mkdirs(const struct launch *l, const char *path, mode_t mode)
 {
@@ -87,6 +105,8 @@ root_mkdirs(const struct launch *l, const char *path, mode_t mode)
         return -ENAMETOOLONG;
     memcpy(resolved, path, strlen(path) + 1);
     int at = root_open(l, path, O_PATH | O_DIRECTORY);
+    if (at == -ENOENT)
+        at = mkdir_last(l, path, mode);
     for (int links = 0; (at == -ENOENT && links == 0) || (at == -EAGAIN && links < SYMLINKS_MAX); links++)
         at = mkdirs_once(l, resolved, mode);
     return at == -EAGAIN ? -ELOOP : at;

@@ -13,6 +13,7 @@
 #include "runtime/network/cni_chain.h"
 #include "runtime/network/cni_request.h"
 #include "runtime/network/cni_result.h"
+#include "runtime/network/cni_strays.h"
 #include "runtime/network/cni_watch.h"
 
 enum { REASON_SIZE = 256 };
@@ -32,6 +33,7 @@ struct cni {
     char status[REASON_SIZE];   /* what STATUS said; "": fine */
     struct strv skipped;        /* told already */
     struct strv orphans;        /* to be detached */
+    struct strv failing;        /* orphans whose detach failed: again with the next housekeeping */
     struct strv known;          /* pods there were at the last cni_collect */
     bool collect;
 };
@@ -181,15 +183,20 @@ add(struct cni *cni, const json_t *record, const struct cni_config *config, cons
     return status;
 }
 
-/* The whole list's DEL, even of plugins that were not called [0.4.0, "Error Handling"]. Where that fails the record stays for a later detach. */
+/* The whole list's DEL, even of plugins that were not called [0.4.0, "Error Handling"]. Where that fails the record stays, and housekeeping tries
+ * again: the pod, which was never made, has no detach of its own. */
 static void
 undo(struct cni *cni, const struct network_request *request, const json_t *record)
 {
     struct error why;
-    if (delete (cni, record, request->netns_path, NULL, &why) == 0)
+    if (delete (cni, record, request->netns_path, NULL, &why) == 0) {
         (void)record_remove(cni->store, request->record_dir, request->pod_id, NULL);
-    else
-        log_warn("a CNI attachment that failed could not be undone; the pod's detach will try again", "pod", request->pod_id, "error", why.message);
+        return;
+    }
+    log_warn("a CNI attachment that failed could not be undone; it is tried again", "pod", request->pod_id, "error", why.message);
+    lock(cni);
+    strv_add(&cni->failing, request->pod_id);
+    unlock(cni);
 }
 
 static int
@@ -272,7 +279,7 @@ ask_status(struct cni *cni)
 }
 
 static void
-detach_orphan(struct cni *cni, const char *pod_id)
+detach_orphan(struct cni *cni, const char *pod_id, bool told)
 {
     struct error err = {0};
     cleanup_json json_t *record = NULL;
@@ -283,10 +290,15 @@ detach_orphan(struct cni *cni, const char *pod_id)
         found = delete (cni, record, NULL, cni->closing, &err) < 0 ? -1 : record_remove(cni->store, -1, pod_id, &err);
     if (found < 0 && cancel_is_set(cni->closing))
         return;
-    if (found < 0)
-        log_warn("a network attachment whose pod is gone cannot be taken back; the next start tries again", "pod", pod_id, "error", err.message);
-    else
+    if (found >= 0) {
         log_info("took back the network attachment of a pod that is gone", "pod", pod_id);
+        return;
+    }
+    if (!told)
+        log_warn("a network attachment whose pod is gone cannot be taken back; it is tried again", "pod", pod_id, "error", err.message);
+    lock(cni);
+    strv_add(&cni->failing, pod_id);
+    unlock(cni);
 }
 
 static int
@@ -326,11 +338,13 @@ collect(struct cni *cni)
     lock(cni);
     bool wanted = cni->collect;
     cni->collect = false;
-    cleanup_strv struct strv orphans = cni->orphans;
-    cni->orphans = (struct strv){0};
+    cleanup_strv struct strv orphans = cni->orphans, failing = cni->failing;
+    cni->orphans = cni->failing = (struct strv){0};
     unlock(cni);
+    for (size_t i = 0; i < failing.count && !cancel_is_set(cni->closing); i++)
+        detach_orphan(cni, failing.items[i], true);
     for (size_t i = 0; i < orphans.count && !cancel_is_set(cni->closing); i++)
-        detach_orphan(cni, orphans.items[i]);
+        detach_orphan(cni, orphans.items[i], false);
     if (wanted && cni->watch && !cancel_is_set(cni->closing))
         collect_garbage(cni);
 }
@@ -363,6 +377,9 @@ cni_open(const struct network_options *options, const struct record_store *store
     strv_copy(&cni->plugin_dirs, &options->cni_plugin_dirs);
     (void)pthread_mutex_init(&cni->lock, NULL);
     (void)pthread_rwlock_init(&cni->operations, NULL);
+    cleanup_strv struct strv attached = {0};
+    TRY(record_list(store, &attached, err));
+    cni_strays_end(&attached);
     if (options->mode != NETWORK_CNI)
         return 0;
     reload(cni);
@@ -378,6 +395,7 @@ cni_close(struct cni *cni)
     strv_free(&cni->plugin_dirs);
     strv_free(&cni->skipped);
     strv_free(&cni->orphans);
+    strv_free(&cni->failing);
     strv_free(&cni->known);
     (void)pthread_rwlock_destroy(&cni->operations);
     (void)pthread_mutex_destroy(&cni->lock);

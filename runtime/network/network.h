@@ -66,9 +66,9 @@ int network_open(const struct network_options *options, struct network **out, st
 void network_close(struct network *network);
 
 /* Give the pod's namespace its interfaces, addresses, routes, host ports; sysctls of the pod are set before. On failure everything done is undone and
- * the error carries the plugin's own message; what a plugin does not undo stays recorded for network_detach, or network_collect when the pod is no
- * more. `cancel` ends the wait for a plugin as its deadline does. `result` is overwritten; the caller frees it (empty after a failure). An id is
- * attached once: a new try is a new id, as the host's interface is named after it and the kernel removes interfaces late. */
+ * the error carries the plugin's own message; what a plugin does not undo stays recorded and is tried again every few seconds, also after
+ * the next start. `cancel` ends the wait for a plugin as its deadline does. `result` is overwritten; the caller frees it (empty after a failure). An
+ * id is attached once: a new try is a new id, as the host's interface is named after it and the kernel removes interfaces late. */
 int network_attach(struct network *network, const struct network_request *request, struct network_result *result, const struct cancel *cancel,
                    struct error *err);
 

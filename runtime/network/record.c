@@ -21,6 +21,7 @@ record_store_open(const char *root, struct record_store *out, struct error *err)
     cleanup_free char *path = str_printf("%s/attachments", root);
     TRY(file_mkdirs(path, 0700, err));
     cleanup_close int dir = TRY(file_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, err));
+    file_sweep_replaced(dir);
     TRY(syncer_open(&out->syncer, err));
     out->dir = steal(dir);
     return 0;

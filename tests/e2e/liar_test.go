@@ -140,10 +140,13 @@ func TestRegistryCuts(t *testing.T) {
 			resumed.Add(1)
 			return false
 		}
-		if !isBlob(r) || cuts.Add(1) > 4 {
+		if !isBlob(r) {
 			return false
 		}
 		data := fetched(r)
+		if len(data) < 64<<10 || cuts.Add(1) > 4 { // a layer is cut four times, the configuration never
+			return false
+		}
 		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 		w.Header().Set("Accept-Ranges", "bytes")
 		_, _ = w.Write(data[:len(data)/2])

@@ -41,8 +41,9 @@ const (
 
 // Clients of crispd, connected anew when it was restarted.
 var (
-	runtime cri.RuntimeServiceClient
-	image   cri.ImageServiceClient
+	connection *grpc.ClientConn
+	runtime    cri.RuntimeServiceClient
+	image      cri.ImageServiceClient
 )
 
 func TestMain(m *testing.M) {
@@ -59,10 +60,14 @@ func TestMain(m *testing.M) {
 }
 
 func connect() {
+	if connection != nil {
+		connection.Close()
+	}
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", strings.TrimPrefix(endpoint, "unix://"))
 	}
-	connection, err := grpc.NewClient("passthrough:///crisp", grpc.WithContextDialer(dial),
+	var err error
+	connection, err = grpc.NewClient("passthrough:///crisp", grpc.WithContextDialer(dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(16<<20)))
 	if err != nil {

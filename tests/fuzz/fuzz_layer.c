@@ -1,6 +1,7 @@
 /* Unpacking, with a check that nothing outside the layer has changed. As root, on a file system with extended attributes.
  *
- * An even first byte: the rest is a program of entries, whose paths and targets are put together from a few words that matter. An odd one: a tar stream. */
+ * An even first byte: the rest is a program of entries, whose paths and targets are put together from a few words that matter. An odd one: a tar
+ * stream. */
 #include <fcntl.h>
 #include <locale.h>
 #include <pthread.h>
@@ -22,7 +23,8 @@ static int incoming, outside;
 static struct stat outside_before, secret_before;
 static struct layer *below;
 
-static const char *const words[] = {"a", "b", "c", "..", ".", "", ".wh.a", ".wh.b", ".wh..wh..opq", ".wh.", "secret", "outside", "incoming", "proc", "self", "cwd"};
+static const char *const words[] = {"a",    "b",      "c",       "..",       ".",    "",     ".wh.a", ".wh.b", ".wh..wh..opq",
+                                    ".wh.", "secret", "outside", "incoming", "proc", "self", "cwd"};
 static const mode_t types[] = {S_IFREG, S_IFDIR, S_IFLNK, S_IFREG, S_IFDIR, S_IFCHR, S_IFIFO, S_IFBLK};
 
 struct program {
@@ -139,7 +141,8 @@ set_up(void)
     incoming = open(in, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     outside = open(out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     below = layer_begin(incoming, "below", &err);
-    struct layer_entry entries[] = {{.path = "a/b", .mode = S_IFDIR | 01777}, {.path = "b", .mode = S_IFREG | 0644}, {.path = "c", .mode = S_IFLNK, .link = "/a"}};
+    struct layer_entry entries[] = {
+        {.path = "a/b", .mode = S_IFDIR | 01777}, {.path = "b", .mode = S_IFREG | 0644}, {.path = "c", .mode = S_IFLNK, .link = "/a"}};
     for (size_t i = 0; below && i < 3; i++)
         if (layer_apply(below, &entries[i], read_some, &(int){1}, &err) < 0)
             abort();

@@ -3,9 +3,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 
@@ -34,7 +34,9 @@ put(const char *dir, const char *name, const char *text)
 static void
 make_layer(const char *layers)
 {
-    static const char *const applets[] = {"sh", "sleep", "true", "cat", "echo", "ls", "id", "mount", "ps", "kill", "touch", "ip", "grep", "hostname", "mkdir", "seq", "dd", "df", "pwd", "env", "ln", "rm", "sysctl", "stat", "ulimit", "head", "wc", "mknod", "ping", "nproc", "chmod"};
+    static const char *const applets[] = {"sh",     "sleep", "true",     "cat",   "echo", "ls",    "id",   "mount", "ps",   "kill", "touch",
+                                          "ip",     "grep",  "hostname", "mkdir", "seq",  "dd",    "df",   "pwd",   "env",  "ln",   "rm",
+                                          "sysctl", "stat",  "ulimit",   "head",  "wc",   "mknod", "ping", "nproc", "chmod"};
     cleanup_free char *bin = str_printf("%s/1/bin", layers);
     cleanup_free char *etc = str_printf("%s/1/etc", layers);
     cleanup_free char *tmp = str_printf("%s/1/tmp", layers);
@@ -49,6 +51,22 @@ make_layer(const char *layers)
     put(etc, "group", "root:x:0:\nweb:x:1001:\nstaff:x:50:web,other\n");
 }
 
+/* CRISP_TEST_CNI: a bridge by CNI plugins instead of the built-in network (on kernels without nftables, and to see it work). */
+static void
+use_cni(struct world *world)
+{
+    world->cni = str_printf("%s/cni", world->dir);
+    cleanup_free char *text =
+        str_printf("{\"cniVersion\":\"1.0.0\",\"name\":\"world\",\"plugins\":[{\"type\":\"bridge\",\"bridge\":\"ctest0\",\"isGateway\":true,"
+                   "\"ipam\":{\"type\":\"host-local\",\"dataDir\":\"%s/leases\",\"ranges\":[[{\"subnet\":\"10.222.0.0/16\"}]]}}]}",
+                   world->dir);
+    assert_int_equal(file_mkdirs(world->cni, 0755, NULL), 0);
+    put(world->cni, "10-world.conflist", text);
+    world->options.network.mode = NETWORK_CNI;
+    world->options.network.cni_config_dir = world->cni;
+    strv_add(&world->options.network.cni_plugin_dirs, "/usr/lib/cni");
+}
+
 bool
 world_make(struct world *world)
 {
@@ -56,9 +74,11 @@ world_make(struct world *world)
         return false;
     *world = (struct world){0};
     log_open(getenv("CRISP_TEST_VERBOSE") ? LOG_DEBUG_ : LOG_ERROR_);
-    if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 || system("ip link set lo up") != 0)
+    if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
+        system("ip link set lo up") != 0)
         return false;
-    (void)snprintf(world->dir, sizeof world->dir, "/var/tmp/crisp-world.XXXXXX");
+    const char *where = getenv("CRISP_TEST_DIR");
+    (void)snprintf(world->dir, sizeof world->dir, "%s/crisp-world.XXXXXX", where ? where : "/var/tmp");
     assert_non_null(mkdtemp(world->dir));
     world->root = str_printf("%s/root", world->dir);
     world->state = str_printf("%s/state", world->dir);
@@ -79,10 +99,16 @@ world_make(struct world *world)
         .nofile_hard = 524288,
         .unprivileged_ports = true,
         .unprivileged_ping = true,
-        .network = {.mode = NETWORK_BUILTIN, .state = world->state, .cni_config_dir = "/nonexistent", .cni_timeout_ns = 10 * NS_PER_SECOND, .builtin_bridge = "ctest0"},
+        .network = {.mode = NETWORK_BUILTIN,
+                    .state = world->state,
+                    .cni_config_dir = "/nonexistent",
+                    .cni_timeout_ns = 10 * NS_PER_SECOND,
+                    .builtin_bridge = "ctest0"},
     };
     world->options.network.root = steal(network);
     strv_add(&world->options.network.builtin_pools, "10.222.0.0/16");
+    if (getenv("CRISP_TEST_CNI"))
+        use_cni(world);
     return true;
 }
 
@@ -113,8 +139,10 @@ add_leftovers(struct buf *left, const char *what, const char *path)
 static void
 look(const struct world *world, struct buf *left)
 {
-    static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpuset"};
-    static const char *const records[] = {"root/pods", "root/containers", "root/trash", "root/set-aside", "state/netns", "state/monitors", "state/rootfs"};
+    static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids",
+                                        "/sys/fs/cgroup/cpuset"};
+    static const char *const records[] = {"root/pods",   "root/containers", "root/trash",  "root/set-aside",
+                                          "state/netns", "state/monitors",  "state/rootfs"};
     for (size_t i = 0; i < sizeof records / sizeof *records; i++) {
         cleanup_free char *path = str_printf("%s/%s", world->dir, records[i]);
         add_leftovers(left, "file", path);
@@ -155,6 +183,8 @@ world_unmake(struct world *world)
     free(world->state);
     free(world->layers);
     free(world->logs);
+    free(world->cni);
+    strv_free(&world->options.network.cni_plugin_dirs);
     free(world->cgroup);
     free(world->monitors);
     free((char *)(uintptr_t)world->options.network.root);
@@ -222,7 +252,8 @@ world_exec(struct world *world, const char *id, const char *script, int *code)
     strv_add(&command, script);
     if (container_exec(world->rt, id, &command, 10 * NS_PER_SECOND, NULL, &result, &err) < 0)
         fail_msg("%s", err.message);
-    (void)snprintf(text, sizeof text, "%.*s%.*s", (int)result.out_length, result.out ? result.out : "", (int)result.err_length, result.err ? result.err : "");
+    (void)snprintf(text, sizeof text, "%.*s%.*s", (int)result.out_length, result.out ? result.out : "", (int)result.err_length,
+                   result.err ? result.err : "");
     if (code)
         *code = result.exit_code;
     exec_result_free(&result);

@@ -1,5 +1,5 @@
-/* A small world for tests of the runtime: a temporary directory with one busybox layer, network, mount and IPC namespaces of its own, the built-in network, a runtime. Needs root;
- * world_make says false where that is missing. */
+/* A small world for tests of the runtime: a temporary directory with one busybox layer, network, mount and IPC namespaces of its own, the built-in
+ * network, a runtime. Needs root; world_make says false where that is missing. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,7 +8,7 @@
 
 struct world {
     char dir[64];
-    char *root, *state, *layers, *logs;
+    char *root, *state, *layers, *logs, *cni;
     char *cgroup, *monitors; /* parents of cgroups, of this process alone */
     struct runtime_options options;
     struct runtime *rt;

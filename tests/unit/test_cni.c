@@ -641,6 +641,62 @@ an_add_that_could_not_be_undone_is_collected_later(void **state)
     test_pod_end(&pod);
 }
 
+static void
+the_daemon_was_killed_and_the_plugin_went_on_adding(void **state)
+{
+    NEED_WORLD();
+    struct test_pod pod;
+    int status;
+    plugin("first", "exit 0");
+    config("10.conflist", LIST("1.0.0", ""));
+    open_network();
+    test_pod_make(&pod, 'a', (world_add("p1"), "p1"));
+    world_run("touch %s/attachments/%s.json", root, pod.id);
+    cleanup_free char *variable = str_printf("CNI_CONTAINERID=%s", pod.id);
+    pid_t stray = fork(), daemon = fork();
+    if (stray == 0 || daemon == 0) {
+        if (stray == 0 && daemon == 0)
+            _exit(0);
+        if (stray == 0 ? setpgid(0, 0) < 0 : setsid() < 0)
+            _exit(1);
+        char *environment[] = {variable, NULL};
+        (void)execle("/bin/sleep", "sleep", "30", (char *)NULL, environment);
+        _exit(1);
+    }
+    (void)usleep(200000);
+    network_close(network);
+    open_network();
+    assert_int_equal(waitpid(stray, &status, WNOHANG), stray);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(waitpid(daemon, &status, WNOHANG), 0);
+    (void)kill(daemon, SIGKILL);
+    assert_int_equal(waitpid(daemon, &status, 0), daemon);
+    world_run("rm %s/attachments/%s.json", root, pod.id);
+    test_pod_end(&pod);
+}
+
+static void
+an_address_was_lost_until_i_restarted_the_daemon(void **state)
+{
+    NEED_WORLD();
+    struct test_pod pod;
+    struct strv nobodys = {0};
+    plugin("first", "echo '{\"code\":100,\"msg\":\"api is down\"}'; exit 1");
+    plugin("second", "exit 0");
+    config("10.conflist", LIST("1.0.0", ""));
+    open_network();
+    test_pod_make(&pod, 'a', (world_add("p1"), "p1"));
+    (void)attach_refused(&pod, ERR_INTERNAL);
+    plugin("first", "exit 0");
+    strv_add(&nobodys, pod.id); /* no orphan of an earlier crispd; the call wakes the housekeeping, which comes anyway */
+    network_collect(network, &nobodys);
+    for (int tenths = 0; tenths < 50 && world_try("test -e %s/attachments/%s.json", root, pod.id); tenths++)
+        (void)usleep(100000);
+    assert_false(world_try("test -e %s/attachments/%s.json", root, pod.id));
+    strv_free(&nobodys);
+    test_pod_end(&pod);
+}
+
 /* -- 1.1 ------------------------------------------------------------------------------------------------------------------------------------------
  */
 
@@ -845,6 +901,8 @@ main(void)
         TEST(del_uses_the_recorded_configuration),
         TEST(a_del_that_fails_can_be_done_again),
         TEST(an_add_that_could_not_be_undone_is_collected_later),
+        TEST(the_daemon_was_killed_and_the_plugin_went_on_adding),
+        TEST(an_address_was_lost_until_i_restarted_the_daemon),
         TEST(status_tells_readiness_and_gc_who_is_there),
         TEST(what_the_configuration_disables_is_not_called),
         TEST(the_directory_may_come_go_and_be_replaced),

@@ -101,6 +101,19 @@ a_replacement_that_fails_leaves_the_old_file_and_nothing_else(void **state)
 }
 
 static void
+what_a_killed_process_was_replacing_is_swept(void **state)
+{
+    const struct place *place = *state;
+    put(place, ".a.1f.tmp", "half");
+    put(place, "kept", "whole");
+    put(place, ".kept", "whole");
+    file_sweep_replaced(place->fd);
+    assert_int_equal(faccessat(place->fd, ".a.1f.tmp", F_OK, 0), -1);
+    assert_content(place, "kept", "whole");
+    assert_content(place, ".kept", "whole");
+}
+
+static void
 reading_has_a_limit(void **state)
 {
     struct place *place = *state;
@@ -287,6 +300,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_file_is_replaced_as_a_whole),
         TEST(a_replacement_that_fails_leaves_the_old_file_and_nothing_else),
+        TEST(what_a_killed_process_was_replacing_is_swept),
         TEST(reading_has_a_limit),
         TEST(a_file_is_put_only_where_it_is),
         TEST(a_path_from_outside_stays_beneath),

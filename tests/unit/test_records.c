@@ -166,7 +166,8 @@ test_signals_and_paths(void **state)
     static const char *const wrong[] = {"SIGX", "0", "65", "-1", "9x", "SIGRTMIN+40", "SIGRTMIN3"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(signal_parse(wrong[i], &number, NULL), -1);
-    static const char *const paths[][2] = {{"/a//b/../c/", "/a/c"}, {"a", "/a"}, {"../../x", "/x"}, {"/", "/"}, {".", "/"}, {"/proc/./self", "/proc/self"}};
+    static const char *const paths[][2] = {{"/a//b/../c/", "/a/c"},       {"a", "/a"}, {"../../x", "/x"}, {"/", "/"}, {".", "/"},
+                                           {"/proc/./self", "/proc/self"}};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         cleanup_free char *clean = path_clean(paths[i][0]);
         assert_string_equal(clean, paths[i][1]);

@@ -198,7 +198,8 @@ static void
 test_users_and_groups(void **state)
 {
     (void)state;
-    put("low", "etc/passwd", "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\nweb:x:1000:1001:Web:/home/web:/bin/sh\nodd:x:-5:abc::/x:/y\nbare:x:1002:1003\n");
+    put("low", "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\nweb:x:1000:1001:Web:/home/web:/bin/sh\nodd:x:-5:abc::/x:/y\nbare:x:1002:1003\n");
     put("low", "etc/group", "root:x:0:\nweb:x:1001:\nstaff:x:50:root,web,other\nmore:x:51:other\nhuge:x:99999999999:web\n");
     expect_user("", NO_ID, 0, 0, "0 50 7", "/root");
     expect_user("web", NO_ID, 1000, 1001, "1001 50 7", "/home/web");

@@ -1,0 +1,367 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// What an enemy, or a bad day, does to a node. Each test is named after what a person said.
+
+// churn makes, starts, stops and removes a pod with a container, again and again, until a call fails.
+func churn(ctx context.Context, runtime cri.RuntimeServiceClient, config *cri.PodSandboxConfig) {
+	for ctx.Err() == nil {
+		pod, err := runtime.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: config})
+		if err != nil {
+			return
+		}
+		made, err := runtime.CreateContainer(ctx, &cri.CreateContainerRequest{PodSandboxId: pod.PodSandboxId,
+			Config: containerConfig("main", "sleep", "1000"), SandboxConfig: config})
+		if err != nil {
+			return
+		}
+		_, _ = runtime.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: made.ContainerId})
+		_, _ = runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: made.ContainerId, Cmd: []string{"true"}})
+		if rand.IntN(2) == 0 {
+			_, _ = runtime.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: pod.PodSandboxId})
+		}
+		_, _ = runtime.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: pod.PodSandboxId})
+	}
+}
+
+// pulling pulls an image and removes it, again and again, until a call fails.
+func pulling(ctx context.Context, image cri.ImageServiceClient, name string) {
+	for ctx.Err() == nil {
+		if _, err := image.PullImage(ctx, &cri.PullImageRequest{Image: spec(name)}); err != nil {
+			return
+		}
+		if _, err := image.RemoveImage(ctx, &cri.RemoveImageRequest{Image: spec(name)}); err != nil {
+			return
+		}
+	}
+}
+
+// listedTruly says that a pod which is listed READY has a monitor, and a container that is listed RUNNING a process.
+func listedTruly(t *testing.T) (pods []*cri.PodSandbox) {
+	t.Helper()
+	ready := 0
+	pods = must(runtime.ListPodSandbox(soon(t), &cri.ListPodSandboxRequest{}))(t).Items
+	for _, p := range pods {
+		if p.State == cri.PodSandboxState_SANDBOX_READY {
+			ready++
+		}
+	}
+	eventually(t, 3*time.Second, fmt.Sprintf("as many monitors as pods that are ready (%d)", ready), func() bool { return len(processesOf("crisp-monitor")) == ready })
+	for _, listed := range must(runtime.ListContainers(soon(t), &cri.ListContainersRequest{}))(t).Containers {
+		if listed.State == cri.ContainerState_CONTAINER_RUNNING {
+			c := &container{id: listed.Id}
+			if pid := c.hostPid(t); pid <= 0 || dead(pid) {
+				t.Errorf("container %s is listed as running, its process %d is dead", listed.Id, pid)
+			}
+		}
+	}
+	return pods
+}
+
+func removePods(t *testing.T, pods []*cri.PodSandbox) {
+	t.Helper()
+	for _, p := range pods {
+		must(runtime.StopPodSandbox(soon(t), &cri.StopPodSandboxRequest{PodSandboxId: p.Id}))(t)
+		must(runtime.RemovePodSandbox(soon(t), &cri.RemovePodSandboxRequest{PodSandboxId: p.Id}))(t)
+	}
+}
+
+// "The daemon was killed while pods came and went and an image was pulled, and afterwards something was wrong": what is listed
+// is true, the same names work at once, the same image can be pulled, all can be removed, nothing is left.
+func TestSurvivalTheDaemonWasKilledWhilePodsCameAndWentAndAnImageWasPulled(t *testing.T) {
+	leaveNothing(t)
+	name := registry + "/crisp/programs:latest"
+	for round := range 10 {
+		configs := []*cri.PodSandboxConfig{podConfig(t.Name()), podConfig(t.Name())}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		var workers sync.WaitGroup
+		for _, config := range configs {
+			workers.Go(func() { churn(ctx, runtime, config) })
+		}
+		workers.Go(func() { pulling(ctx, image, name) })
+		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
+		killCrispd(t)
+		cancel()
+		workers.Wait()
+		startCrispd(t)
+		listedTruly(t)
+		for _, config := range configs {
+			again, err := runtime.RunPodSandbox(soon(t), &cri.RunPodSandboxRequest{Config: config})
+			if status.Code(err) == codes.AlreadyExists { // stopped before the end: the kubelet asks for another attempt
+				continue
+			}
+			if err != nil {
+				t.Fatalf("round %d: the same pod again: %v", round, err)
+			}
+			must(runtime.PodSandboxStatus(soon(t), &cri.PodSandboxStatusRequest{PodSandboxId: again.PodSandboxId}))(t)
+		}
+		pull(t, name)
+		if imageStatus(t, name) == nil {
+			t.Errorf("round %d: the image that was pulled is not there", round)
+		}
+		must(image.RemoveImage(soon(t), &cri.RemoveImageRequest{Image: spec(name)}))(t)
+		removePods(t, listedTruly(t))
+		for _, config := range configs {
+			_ = os.RemoveAll(config.LogDirectory)
+		}
+	}
+}
+
+// "One pod's monitor hung, and the whole node stood still": a monitor that is stopped delays only calls to its own pod; these
+// end with their caller's patience; the pod can be stopped and removed nevertheless.
+func TestOnePodsMonitorHungAndTheWholeNodeStoodStill(t *testing.T) {
+	leaveNothing(t)
+	p := newPod(t)
+	c := p.sleeper(t, "main")
+	monitors := processesOf("crisp-monitor")
+	if len(monitors) != 1 {
+		t.Fatalf("monitors of one pod: %v", monitors)
+	}
+	other := newPod(t).sleeper(t, "other")
+	if err := syscall.Kill(monitors[0], syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(monitors[0], syscall.SIGCONT) }()
+	quick := func(what string, call func(ctx context.Context) error) {
+		t.Helper()
+		begun := time.Now()
+		if err := call(within(t, 2*time.Second)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("%s took %v", what, took)
+		}
+	}
+	var waiting sync.WaitGroup
+	for range 20 {
+		waiting.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+			defer cancel()
+			_, err := runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: c.id, Cmd: []string{"true"}, Timeout: 1})
+			if err == nil {
+				t.Error("an exec in a pod whose monitor hangs succeeded")
+			}
+		})
+	}
+	time.Sleep(200 * time.Millisecond)
+	quick("list of pods", func(ctx context.Context) error {
+		_, err := runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
+		return err
+	})
+	quick("list of containers", func(ctx context.Context) error {
+		_, err := runtime.ListContainers(ctx, &cri.ListContainersRequest{})
+		return err
+	})
+	quick("status of the pod", func(ctx context.Context) error {
+		_, err := runtime.PodSandboxStatus(ctx, &cri.PodSandboxStatusRequest{PodSandboxId: p.id, Verbose: true})
+		return err
+	})
+	quick("status of the container", func(ctx context.Context) error {
+		_, err := runtime.ContainerStatus(ctx, &cri.ContainerStatusRequest{ContainerId: c.id, Verbose: true})
+		return err
+	})
+	quick("stats", func(ctx context.Context) error {
+		_, err := runtime.ListContainerStats(ctx, &cri.ListContainerStatsRequest{})
+		return err
+	})
+	quick("exec in the other pod", func(ctx context.Context) error {
+		_, err := runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: other.id, Cmd: []string{"true"}})
+		return err
+	})
+	quick("stop of the other container", func(ctx context.Context) error {
+		_, err := runtime.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: other.id})
+		return err
+	})
+	waiting.Wait()
+	begun := time.Now()
+	_, err := runtime.StopContainer(within(t, 10*time.Second), &cri.StopContainerRequest{ContainerId: c.id, Timeout: 1})
+	t.Logf("stop of its container: %v, %v", time.Since(begun), err)
+	begun = time.Now()
+	must(runtime.StopPodSandbox(within(t, 20*time.Second), &cri.StopPodSandboxRequest{PodSandboxId: p.id}))(t)
+	t.Logf("stop of the pod: %v", time.Since(begun))
+	must(runtime.RemovePodSandbox(soon(t), &cri.RemovePodSandboxRequest{PodSandboxId: p.id}))(t)
+}
+
+// "The node crawled, and crispd forgot a pod whose monitor was merely slow".
+func TestSurvivalOfAHungMonitorAtRestart(t *testing.T) {
+	leaveNothing(t)
+	hung, fine := newPod(t), newPod(t).sleeper(t, "fine")
+	hung.sleeper(t, "main")
+	var monitor int
+	for _, pid := range processesOf("crisp-monitor") {
+		text, _ := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "cgroup"))
+		if containsText(text, hung.id) {
+			monitor = pid
+		}
+	}
+	if monitor == 0 {
+		t.Fatal("no monitor has the pod's id in its cgroup")
+	}
+	_ = syscall.Kill(monitor, syscall.SIGSTOP)
+	killCrispd(t)
+	begun := time.Now()
+	startCrispd(t)
+	if got := fine.sh(t, "echo fine"); got != "fine\n" {
+		t.Errorf("the other pod: %q", got)
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("ready after %v", took)
+	}
+	if listed := must(runtime.ListPodSandbox(within(t, time.Second), &cri.ListPodSandboxRequest{}))(t).Items; len(listed) != 2 {
+		t.Errorf("%d pods are listed", len(listed))
+	}
+	time.Sleep(500 * time.Millisecond)
+	_ = syscall.Kill(monitor, syscall.SIGCONT)
+	eventually(t, 5*time.Second, "the pod ready again", func() bool { return hung.status(t).State == cri.PodSandboxState_SANDBOX_READY })
+}
+
+func containsText(text []byte, word string) bool {
+	for i := 0; i+len(word) <= len(text); i++ {
+		if string(text[i:i+len(word)]) == word {
+			return true
+		}
+	}
+	return false
+}
+
+// "A hundred probes at once": each gets its own answer; nothing is left of those whose commands hide.
+func TestAHundredProbesAtOnce(t *testing.T) {
+	leaveNothing(t)
+	c := newPod(t).sleeper(t, "main")
+	var probes sync.WaitGroup
+	var wrong atomic.Int64
+	for i := range 100 {
+		probes.Go(func() {
+			want := fmt.Sprintf("%d\n", i)
+			answer, err := runtime.ExecSync(soon(t), &cri.ExecSyncRequest{ContainerId: c.id, Cmd: shell(fmt.Sprintf("echo %d; echo %d >&2; exit %d", i, i, i))})
+			if err != nil || string(answer.Stdout) != want || string(answer.Stderr) != want || answer.ExitCode != int32(i) {
+				wrong.Add(1)
+				t.Logf("probe %d: %v, %v", i, answer, err)
+			}
+		})
+	}
+	probes.Wait()
+	if n := wrong.Load(); n > 0 {
+		t.Errorf("%d probes got a wrong answer", n)
+	}
+}
+
+// "The probe timed out, but what it had started went on": sessions of their own and double forks do not save a command's
+// children from its deadline.
+func TestTheProbeTimedOutButWhatItHadStartedWentOn(t *testing.T) {
+	leaveNothing(t)
+	c := newPod(t).sleeper(t, "main")
+	script := `setsid sleep 4321 & (setsid sh -c '(sleep 4321 &) ; sleep 4321' &) ; trap '' TERM INT HUP; while :; do sleep 4321; done`
+	for range 10 {
+		begun := time.Now()
+		_, err := c.exec(t, 1, shell(script)...)
+		if status.Code(err) != codes.DeadlineExceeded {
+			t.Fatalf("after its deadline: %v", err)
+		}
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("a deadline of 1 s took %v", took)
+		}
+	}
+	if left := c.sh(t, "pgrep -f 'sleep 432[1]' | wc -l"); left != "0\n" {
+		t.Errorf("processes that went on: %s", left)
+	}
+}
+
+// "It forks like mad, ignores SIGTERM and writes as fast as it can, and I cannot get rid of it".
+func TestItForksLikeMadAndICannotGetRidOfIt(t *testing.T) {
+	leaveNothing(t)
+	p := newPod(t)
+	config := containerConfig("bomb", shell(`trap '' TERM INT HUP; bomb() { trap '' TERM; (setsid sh -c 'while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done' &) ; n=$((n + 1)); [ $n -gt 60 ] || bomb; }; bomb; while :; do (sleep 0.001 &); done`)...)
+	config.Linux.Resources = &cri.LinuxContainerResources{CpuQuota: 50000, CpuPeriod: 100000}
+	c := p.run(t, config)
+	other := newPod(t).sleeper(t, "other")
+	for range 10 {
+		time.Sleep(100 * time.Millisecond)
+		old := fmt.Sprintf("%s.%d", c.logPath(), time.Now().UnixNano())
+		if err := os.Rename(c.logPath(), old); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.reopen(t); err != nil {
+			t.Fatal(err)
+		}
+		readLog(t, old)
+		_ = os.Remove(old)
+	}
+	if got := other.sh(t, "echo fine"); got != "fine\n" {
+		t.Errorf("the other pod: %q", got)
+	}
+	begun := time.Now()
+	c.stop(t, 1)
+	if took := time.Since(begun); took > 3*time.Second {
+		t.Errorf("a stop with 1 s of grace took %v", took)
+	}
+	if status := c.status(t); status.State != cri.ContainerState_CONTAINER_EXITED || status.ExitCode != 137 {
+		t.Errorf("after the stop: %v, exit code %d", status.State, status.ExitCode)
+	}
+	_ = os.Remove(c.logPath())
+}
+
+// "The network's own server was down when the daemon came back, and then the daemon did not come back either": a pod whose ADD
+// was under way when crispd was killed is undone beside everything else, however long DEL hangs.
+func TestNetworkServerWasDownAndSoTheDaemonDidNotComeBack(t *testing.T) {
+	leaveNothing(t)
+	c := newPod(t).sleeper(t, "main")
+	folder := t.TempDir()
+	release := filepath.Join(folder, "release")
+	plugin(t, "hanging", fmt.Sprintf(`echo $CNI_COMMAND $CNI_CONTAINERID $$ >>%[1]s/calls
+[ "$CNI_COMMAND" = ADD -o "$CNI_COMMAND" = DEL ] || exit 0
+while [ ! -e %[1]s/release ]; do sleep 0.05; done
+echo $CNI_COMMAND done >>%[1]s/calls
+[ "$CNI_COMMAND" = ADD ] || exit 0
+echo '{"cniVersion": "1.0.0", "ips": [{"address": "192.0.2.78/24"}]}'
+`, folder))
+	config := podConfig(t.Name())
+	_, err := runtime.RunPodSandbox(within(t, 500*time.Millisecond), &cri.RunPodSandboxRequest{Config: config})
+	fails(t, err, is(codes.DeadlineExceeded), "network")
+	killCrispd(t)
+	begun := time.Now()
+	startCrispd(t)
+	if got := c.sh(t, "echo fine"); got != "fine\n" {
+		t.Errorf("the other pod: %q", got)
+	}
+	if took := time.Since(begun); took > 3*time.Second {
+		t.Errorf("crispd came back after %v", took)
+	}
+	if listed := must(runtime.ListPodSandbox(soon(t), &cri.ListPodSandboxRequest{}))(t).Items; len(listed) != 1 {
+		t.Errorf("%d pods are listed", len(listed))
+	}
+	begun = time.Now()
+	restartCrispd(t) // within 5 s, or this fails
+	t.Logf("polite restart while DEL hangs: %v", time.Since(begun))
+	if err := os.WriteFile(release, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "DEL done", func() bool {
+		calls, _ := os.ReadFile(filepath.Join(folder, "calls"))
+		return containsText(calls, "DEL done")
+	})
+	calls, _ := os.ReadFile(filepath.Join(folder, "calls"))
+	eventually(t, 10*time.Second, "the netns gone", func() bool {
+		entries, _ := os.ReadDir(filepath.Join(stateDir, "netns"))
+		return len(entries) == 1
+	})
+	if containsText(calls, "ADD done") {
+		t.Error("an ADD went on beside its DEL after its crispd was dead")
+	}
+}
