@@ -101,8 +101,7 @@ cpuset_read(char **out, const char *in, const char *what, struct error *err)
 {
     if (in[strspn(in, "0123456789,-")])
         return error_set(err, ERR_INVALID, "%s: \"%.100s\" is no list of numbers such as 0-3,7", what, in);
-    free(*out);
-    *out = str_dup(in);
+    str_set(out, in);
     return 0;
 }
 

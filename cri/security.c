@@ -8,37 +8,29 @@
 #include "cri/check.h"
 #include "cri/convert.h"
 
-typedef Runtime__V1__SecurityProfile profile_message;
-
 #define UNCONFINED      RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined
 #define RUNTIME_DEFAULT RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault
 
 enum { MOST_ID = INT_MAX };
 
 static int
-unsupported(const char *field, struct error *err)
+refuse_profile(const Runtime__V1__SecurityProfile *profile, const char *field, struct error *err)
 {
-    return error_set(err, ERR_UNSUPPORTED, "%s: not implemented in crisp %s", field, CRISP_VERSION);
-}
-
-static int
-refuse_profile(const profile_message *profile, const char *field, struct error *err)
-{
-    return profile && profile->profile_type != UNCONFINED ? unsupported(field, err) : 0;
+    return profile && profile->profile_type != UNCONFINED ? refuse_unbuilt(field, err) : 0;
 }
 
 /* "" and "unconfined" ask for nothing. */
 static int
 refuse_old_profile(const char *profile, const char *field, struct error *err)
 {
-    return *profile && !str_eq(profile, "unconfined") ? unsupported(field, err) : 0;
+    return *profile && !str_eq(profile, "unconfined") ? refuse_unbuilt(field, err) : 0;
 }
 
 static int
 refuse_selinux(const Runtime__V1__SELinuxOption *in, struct error *err)
 {
     bool asks = in && (*in->user || *in->role || *in->type || *in->level);
-    return asks ? unsupported("selinux_options", err) : 0;
+    return asks ? refuse_unbuilt("selinux_options", err) : 0;
 }
 
 static int
@@ -60,7 +52,7 @@ refuse_user_namespace(const Runtime__V1__UserNamespace *in, struct error *err)
         return 0;
     if (in->mode != RUNTIME__V1__NAMESPACE_MODE__POD)
         return error_set(err, ERR_INVALID, "userns_options: mode must be POD or NODE");
-    return unsupported("userns_options: mode POD", err);
+    return refuse_unbuilt("userns_options: mode POD", err);
 }
 
 static int
@@ -132,8 +124,7 @@ read_container_namespaces(struct container_config *container, const Runtime__V1_
         return error_set(err, ERR_INVALID, "namespace_options: ipc is NODE, but the pod has an ipc namespace of its own");
     if (container->pid == NAMESPACE_TARGET) {
         TRY(check_id(in->target_id, "namespace_options: target_id", err));
-        free(container->target_id);
-        container->target_id = str_dup(in->target_id);
+        str_set(&container->target_id, in->target_id);
     }
     return 0;
 }

@@ -4,7 +4,7 @@
  *                                       └──its monitor dies, or the machine reboots──▶ NOTREADY
  *   container:  (absent) ──container_create──▶ CREATED ──container_start──▶ RUNNING ──it ends──▶ EXITED ──container_remove──▶ (absent)
  *
- * All state is in memory and on disk (design.md §3); status and lists are answered from memory and never wait for a pod. A mutex guards the tables
+ * All state is in memory and on disk (records.h); status and lists are answered from memory and never wait for a pod. A mutex guards the tables
  * and is never held while anything is waited for; what changes one pod or container takes turns on that object only. Knows neither gRPC nor CRI's
  * messages nor images: cri/ translates into the structs below.
  *
@@ -124,12 +124,12 @@ struct container_config {
     char *pod_id;
     char *name;
     uint32_t attempt;
-    char *image_id;     /* "sha256:…" */
-    char *image_name;   /* as the user asked for it */
-    struct strv layers; /* names below layers_dir, the lowest first */
-    struct strv args;   /* never empty */
-    struct strv env;    /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
-    char *working_dir;  /* "" : / */
+    char *image_id;      /* "sha256:…" */
+    char *image_name;    /* as the user asked for it */
+    struct strv layers;  /* names below layers_dir, the lowest first */
+    struct strv args;    /* never empty */
+    struct strv env;     /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
+    char *working_dir;   /* "" : / */
     struct strv volumes; /* directories the image promises (OCI image spec, "Volumes"): made in the writable layer where missing */
     struct strmap labels, annotations;
     char *log_path; /* relative to the pod's log_directory; "" : no log */
