@@ -97,7 +97,7 @@ struct runtime {
     char *rootfs_dir;               /* state/rootfs: where every container mounts its root, in its own mount namespace */
     char *skeleton_dir;             /* root/skeleton: the lowest layer of every container, with the mount points that images lack */
     char *netns_dir;                /* state/netns */
-    char *etc_dir;                  /* state/etc: a directory a pod with its files for /etc */
+    char *etc_dir;                  /* root/etc: a directory a pod with its files for /etc */
     char boot_id[37];
     int root_dir, pods_dir, containers_dir, trash_dir, monitors_dir;
     uint64_t bounding; /* capabilities that can be given at all */

@@ -81,7 +81,7 @@ open_directories(struct runtime *rt, struct error *err)
     cleanup_close int aside = TRY(open_dir(root, "set-aside", 0700, err));
     rt->netns_dir = str_printf("%s/netns", state);
     rt->rootfs_dir = str_printf("%s/rootfs", state);
-    rt->etc_dir = str_printf("%s/etc", state);
+    rt->etc_dir = str_printf("%s/etc", root); /* containers write there: not into the memory that /run is */
     TRY(file_mkdirs(rt->netns_dir, 0755, err));
     TRY(file_mkdirs(rt->etc_dir, 0700, err));
     return file_mkdirs(rt->rootfs_dir, 0700, err);

@@ -482,3 +482,22 @@ func TestSurvivalIRestartedTheServiceInTheMiddleOfEverything(t *testing.T) {
 		_ = os.RemoveAll(config.LogDirectory)
 	}
 }
+
+// "One pod wrote into its /etc/hosts until the whole node's /run was full": what a container can write is on the disk that its
+// other files are on, not in the node's memory.
+func TestAPodWroteIntoItsHostsFileUntilTheNodesRunWasFull(t *testing.T) {
+	leaveNothing(t)
+	c := newPod(t).sleeper(t, "main")
+	free := func() uint64 {
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(stateDir, &fs); err != nil {
+			t.Fatal(err)
+		}
+		return fs.Bavail * uint64(fs.Bsize)
+	}
+	before := free()
+	c.sh(t, "dd if=/dev/zero of=/etc/hosts bs=1M count=64 2>/dev/null")
+	if after := free(); before > after+8<<20 {
+		t.Errorf("%d bytes of the node's memory are gone", before-after)
+	}
+}
