@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "runtime/seccomp.h"
 
 /* clang-format off */
 #define FIELD(member) offsetof(struct configuration, member)
@@ -60,6 +61,9 @@ const struct config_key configuration_keys[] = {
     NUMBER("limits", "log_bytes_per_second", limits.log_bytes_per_second, "0", 0, INT64_C(1) << 40,
          "How fast a container may log before it is slowed down; 0: no limit."),
 
+    STRING("security", "seccomp_unset", security.seccomp_unset, "unconfined",
+           "Seccomp profile of containers whose request names none: \"unconfined\" (as CRI has it), \"runtime/default\" or \"localhost/PATH\"."),
+
     PATH("cgroup", "pods", cgroup.pods, "/crisp",
          "Parent cgroup of pods whose request names none."),
     PATH("cgroup", "monitors", cgroup.monitors, "/crisp-monitors",
@@ -109,6 +113,8 @@ check(const struct configuration *c, struct error *err)
                          (long long)c->limits.nofile_hard);
     if (strlen(c->network.bridge) == 0 || strlen(c->network.bridge) > 15 || strpbrk(c->network.bridge, "/ \t\n:"))
         return error_set(err, ERR_INVALID, "network.bridge: \"%s\" is no name of an interface", c->network.bridge);
+    if (seccomp_check(c->security.seccomp_unset, err) < 0)
+        return error_prefix(err, "security.seccomp_unset");
     if (strlen(c->socket) > 107)
         return error_set(err, ERR_INVALID, "socket: the path is longer than the 107 bytes a unix socket may have");
     return 0;

@@ -28,6 +28,9 @@ struct configuration {
         int64_t calls, nofile_soft, nofile_hard, pids, log_bytes_per_second;
     } limits;
     struct {
+        char *seccomp_unset;
+    } security;
+    struct {
         char *pods, *monitors;
     } cgroup;
     struct {

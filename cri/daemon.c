@@ -101,6 +101,7 @@ open_runtime(const struct configuration *c, struct images *images, struct runtim
         .nofile_hard = c->limits.nofile_hard,
         .log_bytes_per_second = c->limits.log_bytes_per_second,
         .pids_limit = c->limits.pids,
+        .seccomp_unset = c->security.seccomp_unset,
         .unprivileged_ports = c->network.unprivileged_ports,
         .unprivileged_ping = c->network.unprivileged_ping,
         .network =

@@ -1,6 +1,7 @@
 #include "runtime/container_spec.h"
 
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 #include "runtime/caps.h"
 #include "runtime/env.h"
+#include "runtime/seccomp.h"
 
 enum { OVERLAY_OPTIONS_MAX = 4095 /* mount(2) takes one page */ };
 
@@ -107,6 +109,9 @@ add_identity(const struct runtime *rt, const struct container *c, struct spec_bu
     spec_op(b, SPEC_USER, .number = {(uint64_t)who->uid, (uint64_t)who->gid});
     /* A user other than root keeps over exec what is ambient; its permitted set would only be lost there. */
     uint64_t held = who->uid == 0 ? caps.allowed : caps.ambient;
+    /* Without no_new_privs only CAP_SYS_ADMIN may set a filter. What is beyond the bounding set is gone with the exec that follows. */
+    if (!str_empty(who->filter) && !c->config->no_new_privs)
+        held |= UINT64_C(1) << CAP_SYS_ADMIN;
     spec_op(b, SPEC_CAPS, .number = {held, held, caps.ambient, caps.ambient});
     if (c->config->no_new_privs)
         spec_op(b, SPEC_NO_NEW_PRIVS, .number = {0});
@@ -137,6 +142,7 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
         spec_op(b, SPEC_ROOT_READONLY, .number = {0});
     TRY(add_identity(rt, c, b, err));
     spec_op(b, SPEC_WAIT, .number = {0});
+    TRY(seccomp_add(rt->seccomp, c->credentials.filter, b, err)); /* after the wait: what it forbids is the program's business, not ours */
     env_compile(config, hostname, c->credentials.home, &env);
     spec_exec(b, &config->args, &env);
     return 0;
@@ -164,6 +170,7 @@ add_exec(struct runtime *rt, const struct container *c, const struct strv *comma
     add_limits(rt, b);
     spec_op(b, SPEC_CHDIR, .text = {str_empty(config->working_dir) ? "/" : config->working_dir}, .number = {0});
     TRY(add_identity(rt, c, b, err));
+    TRY(seccomp_add(rt->seccomp, c->credentials.filter, b, err));
     env_compile(config, hostname, c->credentials.home, &env);
     spec_exec(b, command, &env);
     return 0;

@@ -8,10 +8,12 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "runtime/caps.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
 #include "runtime/janitor.h"
 #include "runtime/records.h"
+#include "runtime/seccomp.h"
 #include "runtime/user.h"
 
 struct making {
@@ -40,6 +42,17 @@ static int
 make_user(struct making *m, struct error *err)
 {
     return user_resolve(m->rt->options.layers_dir, m->container->config, &m->container->credentials, err);
+}
+
+/* Nothing confines a privileged container. */
+static int
+make_seccomp(struct making *m, struct error *err)
+{
+    const struct container_config *config = m->container->config;
+    const char *profile = str_empty(config->seccomp) ? m->rt->options.seccomp_unset : config->seccomp;
+    struct caps caps;
+    TRY(caps_resolve(config, m->rt->bounding, &caps, err));
+    return seccomp_prepare(m->rt->seccomp, config->privileged ? "unconfined" : profile, caps.allowed, &m->container->credentials.filter, err);
 }
 
 static int
@@ -260,7 +273,9 @@ static const struct step {
     int (*make)(struct making *m, struct error *err); /* leaves nothing that the undo of an earlier step does not take */
     void (*undo)(struct making *m);
 } steps[] = {
-    {"layers", make_layers, undo_layers}, {"user", make_user, NULL},         {"devices", make_devices, NULL},
+    {"layers", make_layers, undo_layers}, {"user", make_user, NULL},
+    {"seccomp", make_seccomp, NULL},
+    {"devices", make_devices, NULL},
     {"record", make_record, undo_record}, {"cgroup", make_cgroup, NULL},     {"log directory", make_log_directory, NULL},
     {"launch", make_init, undo_init},     {"state", make_state, undo_state},
 };

@@ -53,6 +53,7 @@ container_unref(struct container *c)
     free(c->log_path);
     strv_free(&c->credentials.groups);
     free(c->credentials.home);
+    free(c->credentials.filter);
     free(c->reason);
     free(c->message);
     resources_free(&c->resources);

@@ -24,6 +24,7 @@
 
 struct janitor;
 struct meter;
+struct seccomp_store;
 
 enum pod_phase { POD_PHASE_MAKING, POD_PHASE_READY, POD_PHASE_NOTREADY, POD_PHASE_REMOVED };
 
@@ -58,6 +59,7 @@ struct credentials {
     int64_t uid, gid;
     struct strv groups; /* decimal */
     char *home;
+    char *filter; /* name of its seccomp program (runtime/seccomp.h), "" none */
 };
 
 struct container {
@@ -109,6 +111,7 @@ struct runtime {
     struct janitor *janitor; /* swift jobs: flushes, cgroups */
     struct janitor *sweeper; /* slow ones: deleting trees */
     struct meter *meter;
+    struct seccomp_store *seccomp;
     pthread_mutex_t parents_lock; /* held while parents of cgroups are made or removed; taken before `lock` */
 
     pthread_mutex_t lock;

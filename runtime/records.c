@@ -48,7 +48,7 @@ static const struct fields pod_record_fields = FIELDS(struct pod_record, pod_rec
 
 struct container_record {
     int version, phase;
-    char *id, *cgroup, *log_path, *reason, *message, *home;
+    char *id, *cgroup, *log_path, *reason, *message, *home, *filter;
     uint64_t sequence;
     int64_t created_ns, started_ns, finished_ns, uid, gid;
     int exit_code, pid;
@@ -65,6 +65,7 @@ static const struct field container_record_list[] = {
     F(container_record, reason, STRING),
     F(container_record, message, STRING),
     F(container_record, home, STRING),
+    F(container_record, filter, STRING),
     F(container_record, sequence, U64),
     F(container_record, created_ns, I64),
     F(container_record, started_ns, I64),
@@ -219,6 +220,7 @@ record_container_state(struct runtime *rt, struct container *c, struct error *er
                                       .uid = c->credentials.uid,
                                       .gid = c->credentials.gid,
                                       .home = c->credentials.home,
+                                      .filter = c->credentials.filter,
                                       .groups = c->credentials.groups};
     pthread_mutex_lock(&rt->lock);
     record.phase = (int)c->phase;
@@ -433,6 +435,7 @@ container_adopt_record(struct container *c, struct container_record *record)
     c->credentials.gid = record->gid;
     c->credentials.groups = record->groups;
     c->credentials.home = steal(record->home);
+    c->credentials.filter = steal(record->filter);
     free(c->cgroup);
     c->cgroup = steal(record->cgroup);
     c->log_path = steal(record->log_path);

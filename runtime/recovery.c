@@ -16,6 +16,7 @@
 #include "runtime/pod_steps.h"
 #include "runtime/pod_stop.h"
 #include "runtime/records.h"
+#include "runtime/seccomp.h"
 
 /* For one monitor to answer; they are met in parallel. */
 static const int64_t meeting_ns = 10 * NS_PER_SECOND;
@@ -474,6 +475,18 @@ clear_default_parent(struct runtime *rt)
     pod_cgroup_parent_release(rt, parent);
 }
 
+static void
+clear_seccomp_programs(struct runtime *rt)
+{
+    cleanup_strv struct strv used = {0};
+    struct container *c, *next;
+    pthread_mutex_lock(&rt->lock);
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        strv_add(&used, c->credentials.filter ? c->credentials.filter : "");
+    pthread_mutex_unlock(&rt->lock);
+    seccomp_store_keep(rt->seccomp, &used);
+}
+
 /* Addresses and rules of pods that are not recorded here. */
 static void
 collect_network(struct runtime *rt, const struct unfinished *unfinished)
@@ -504,6 +517,7 @@ recovery_begin(struct runtime *rt)
     settle_containers(rt);
     clear_strays(rt, &unfinished);
     clear_default_parent(rt);
+    clear_seccomp_programs(rt);
     collect_network(rt, &unfinished);
     struct meeting **meetings = plan_meetings(rt, &count);
     for (size_t i = 0; i < count; i++)

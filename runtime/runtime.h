@@ -40,6 +40,7 @@ struct runtime_options {
     int64_t nofile_soft, nofile_hard;           /* rlimit of containers, clamped to what is allowed */
     int64_t log_bytes_per_second;               /* 0: no limit */
     int64_t pids_limit;                         /* of a container; 0: none */
+    const char *seccomp_unset;                  /* profile of containers whose request names none: "unconfined", "runtime/default", "localhost/PATH" */
     bool unprivileged_ports, unprivileged_ping; /* ports from 0 and ping allowed to all in pods with a network of their own */
     struct network_options network;
     void *arg;
@@ -139,6 +140,7 @@ struct container_config {
     struct strv supplemental_groups; /* decimal */
     bool strict_groups;              /* those only, not the image's as well [CRI SupplementalGroupsPolicy] */
     bool privileged, readonly_rootfs, no_new_privs;
+    char *seccomp;          /* "unconfined", "runtime/default", "localhost/PATH"; "" : runtime_options.seccomp_unset */
     struct strv add_capabilities, drop_capabilities, add_ambient_capabilities; /* "CAP_NET_ADMIN", "NET_ADMIN", "ALL" */
     struct strv masked_paths, readonly_paths;
     enum namespace_mode pid;

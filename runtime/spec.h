@@ -57,7 +57,8 @@ enum spec_op_type {
     SPEC_USER,          /*                            uid, gid                     keeps capabilities over the change; stdio pipes become the uid's */
     SPEC_CAPS,          /*                            effective, permitted, inheritable, ambient masks */
     SPEC_NO_NEW_PRIVS,  /*                                                         */
-    SPEC_SECCOMP,       /*                            (sock_filter program)        */
+    SPEC_SECCOMP,       /*                            SECCOMP_FILTER_FLAG_* (sock_filter program)   directly before SPEC_EXEC; needs NO_NEW_PRIVS or
+                                                                                   CAP_SYS_ADMIN */
     SPEC_UMASK,         /*                            mask                         */
     SPEC_WAIT,          /*                                                         "created": report to the monitor, wait for its go */
     SPEC_EXEC,          /*                            (argv, envp: spec_exec)      looked up in the spec's PATH where argv[0] has no '/'; always last */
