@@ -64,6 +64,15 @@ const struct config_key configuration_keys[] = {
     STRING("security", "seccomp_unset", security.seccomp_unset, "unconfined",
            "Seccomp profile of containers whose request names none: \"unconfined\" (as CRI has it), \"runtime/default\" or \"localhost/PATH\"."),
 
+    LIST("security", "masked_paths", security.masked_paths,
+         "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi /proc/timer_list "
+         "/proc/timer_stats /sys/devices/virtual/powercap /sys/firmware",
+         "What a container does not see if its request names neither masked nor read-only paths."),
+    LIST("security", "readonly_paths", security.readonly_paths, "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger",
+         "What such a container cannot write to."),
+    LIST("security", "cdi_dirs", security.cdi_dirs, "/etc/cdi /var/run/cdi",
+         "Where files that describe CDI devices are; what is in a later directory holds."),
+
     PATH("cgroup", "pods", cgroup.pods, "/crisp",
          "Parent cgroup of pods whose request names none."),
     PATH("cgroup", "monitors", cgroup.monitors, "/crisp-monitors",

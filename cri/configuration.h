@@ -29,6 +29,7 @@ struct configuration {
     } limits;
     struct {
         char *seccomp_unset;
+        struct strv masked_paths, readonly_paths, cdi_dirs;
     } security;
     struct {
         char *pods, *monitors;

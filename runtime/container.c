@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/cdi.h"
 #include "runtime/configs.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
@@ -146,12 +147,25 @@ create_or_join(struct runtime *rt, struct pod *pod, struct container_config *con
     return result;
 }
 
+/* What the request leaves to the node. A kubelet names masked and read-only paths itself, but for pods that shall see them. */
+static int
+complete_config(const struct runtime *rt, struct container_config *config, struct error *err)
+{
+    if (config->masked_paths.count == 0 && config->readonly_paths.count == 0) {
+        strv_copy(&config->masked_paths, &rt->options.masked_paths);
+        strv_copy(&config->readonly_paths, &rt->options.readonly_paths);
+    }
+    TRY(cdi_apply(&rt->options.cdi_dirs, config, err));
+    fields_fill(&container_config_fields, config);
+    return 0;
+}
+
 int
 container_create(struct runtime *rt, struct container_config *config, char id[ID_SIZE], const struct cancel *cancel, struct error *err)
 {
     fields_fill(&container_config_fields, config);
     struct pod *pod = pod_get(rt, config->pod_id, err);
-    if (!pod || validate_container(config, pod->config, err) < 0) {
+    if (!pod || complete_config(rt, config, err) < 0 || validate_container(config, pod->config, err) < 0) {
         if (pod)
             pod_put(rt, pod);
         error_prefix(err, "container %.128s", str_empty(config->name) ? "without a name" : config->name);

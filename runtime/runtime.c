@@ -34,6 +34,10 @@ copy_options(struct runtime_options *to, const struct runtime_options *from)
     to->layers_dir = str_dup(from->layers_dir);
     to->cgroup_parent = str_dup(from->cgroup_parent);
     to->seccomp_unset = str_dup(from->seccomp_unset);
+    to->cdi_dirs = to->masked_paths = to->readonly_paths = (struct strv){0};
+    strv_copy(&to->cdi_dirs, &from->cdi_dirs);
+    strv_copy(&to->masked_paths, &from->masked_paths);
+    strv_copy(&to->readonly_paths, &from->readonly_paths);
     to->monitor_cgroup = NULL;
     to->network = (struct network_options){0};
 }
@@ -47,6 +51,9 @@ free_options(struct runtime_options *options)
     free((char *)(uintptr_t)options->layers_dir);
     free((char *)(uintptr_t)options->cgroup_parent);
     free((char *)(uintptr_t)options->seccomp_unset);
+    strv_free(&options->cdi_dirs);
+    strv_free(&options->masked_paths);
+    strv_free(&options->readonly_paths);
 }
 
 static int

@@ -41,6 +41,8 @@ struct runtime_options {
     int64_t log_bytes_per_second;               /* 0: no limit */
     int64_t pids_limit;                         /* of a container; 0: none */
     const char *seccomp_unset;                  /* profile of containers whose request names none: "unconfined", "runtime/default", "localhost/PATH" */
+    struct strv cdi_dirs;                       /* where CDI files are; the last holds */
+    struct strv masked_paths, readonly_paths;   /* of containers whose request names neither [Kubernetes: procMount Default] */
     bool unprivileged_ports, unprivileged_ping; /* ports from 0 and ping allowed to all in pods with a network of their own */
     struct network_options network;
     void *arg;
@@ -111,11 +113,14 @@ enum mount_propagation { PROPAGATION_PRIVATE, PROPAGATION_HOST_TO_CONTAINER, PRO
 struct mount_request {
     char *container_path, *host_path;
     bool readonly, recursive_read_only;
+    bool nosuid, nodev, noexec;
     enum mount_propagation propagation;
 };
 
 struct device_request {
     char *container_path, *host_path, *permissions;
+    char *type; /* "" : what host_path is, and the rest means nothing; "b", "c": as follows */
+    int64_t major, minor, mode, uid, gid;
 };
 
 enum { NO_ID = -1 };
@@ -147,6 +152,7 @@ struct container_config {
     char *target_id; /* NAMESPACE_TARGET: whose pid namespace */
     struct mount_request *mounts;
     size_t mount_count;
+    struct strv cdi_devices; /* "VENDOR/CLASS=NAME"; what they mean is added to this configuration */
     struct device_request *devices;
     size_t device_count;
     char *stop_signal; /* "SIGTERM", "15"; "" : SIGTERM */

@@ -156,6 +156,9 @@ static const struct flag_word bind_words[] = {
     {SPEC_BIND_READONLY, "ro"},
     {SPEC_BIND_RECURSIVE, "recursive"},
     {SPEC_BIND_READONLY_RECURSIVE, "recursively-ro"},
+    {SPEC_BIND_NOSUID, "nosuid"},
+    {SPEC_BIND_NODEV, "nodev"},
+    {SPEC_BIND_NOEXEC, "noexec"},
     {0, NULL},
 };
 static const struct flag_word namespace_words[] = {

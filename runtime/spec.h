@@ -72,6 +72,9 @@ enum {
     SPEC_BIND_READONLY = 1,
     SPEC_BIND_RECURSIVE = 2,
     SPEC_BIND_READONLY_RECURSIVE = 4,
+    SPEC_BIND_NOSUID = 16,
+    SPEC_BIND_NODEV = 32,
+    SPEC_BIND_NOEXEC = 64,
 };
 
 /* Building, in crispd. A builder grows; nothing fails before spec_finish. Strings are copied. */

@@ -538,7 +538,10 @@ what_crisp_cannot_enforce_is_refused_by_name(void **state)
     Runtime__V1__CDIDevice cdi = RUNTIME__V1__CDIDEVICE__INIT;
     f->config.cdi_devices = (Runtime__V1__CDIDevice *[]){&cdi};
     f->config.n_cdi_devices = 1;
-    container_refused(f, ERR_UNSUPPORTED, "CDI_devices");
+    cdi.name = "vendor.example/net=one";
+    struct container_config *config = accepted(f);
+    assert_string_equal(config->cdi_devices.items[0], "vendor.example/net=one");
+    container_config_free(config);
 }
 
 static void
