@@ -96,6 +96,14 @@ add_groups(const struct credentials *who, struct spec_builder *b)
     spec_op(b, SPEC_GROUPS, .number = {count}, .list = gids, .list_bytes = count * sizeof *gids);
 }
 
+/* Without one of its own a container would have that of whoever started crispd, and share it with all others. */
+static void
+add_keyring(const struct container *c, struct spec_builder *b)
+{
+    cleanup_free char *name = str_printf("crisp-%s", c->id);
+    spec_op(b, SPEC_KEYRING, .text = {name});
+}
+
 /* From root to whom it shall be: what init and execs have in common. */
 static int
 add_identity(const struct runtime *rt, const struct container *c, struct spec_builder *b, struct error *err)
@@ -103,6 +111,7 @@ add_identity(const struct runtime *rt, const struct container *c, struct spec_bu
     const struct credentials *who = &c->credentials;
     struct caps caps;
     TRY(caps_resolve(c->config, rt->bounding, &caps, err));
+    add_keyring(c, b);
     spec_op(b, SPEC_UMASK, .number = {022});
     spec_op(b, SPEC_BOUNDING, .number = {caps.allowed});
     add_groups(who, b);

@@ -227,6 +227,7 @@ static const char *const words[SPEC_OP_COUNT] = {
     [SPEC_GROUPS] = "groups*",
     [SPEC_SECCOMP] = "seccomp*",
     [SPEC_EXEC] = "exec*",
+    [SPEC_KEYRING] = "session keyring $0",
 };
 
 static void

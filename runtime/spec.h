@@ -62,6 +62,7 @@ enum spec_op_type {
     SPEC_UMASK,         /*                            mask                         */
     SPEC_WAIT,          /*                                                         "created": report to the monitor, wait for its go */
     SPEC_EXEC,          /*                            (argv, envp: spec_exec)      looked up in the spec's PATH where argv[0] has no '/'; always last */
+    SPEC_KEYRING,       /* name                                                    a session keyring of that name, made or joined; before SPEC_USER */
     SPEC_OP_COUNT,
 };
 /* clang-format on */

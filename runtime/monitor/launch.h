@@ -90,7 +90,8 @@ int root_parent(const struct launch *l, const char *path, const char **name);
     OP(SPEC_SECCOMP, launch_seccomp)             \
     OP(SPEC_UMASK, launch_umask)                 \
     OP(SPEC_WAIT, launch_wait)                   \
-    OP(SPEC_EXEC, launch_exec)
+    OP(SPEC_EXEC, launch_exec)                   \
+    OP(SPEC_KEYRING, launch_keyring)
 
 #define LAUNCH_DECLARE(type, function) int function(struct launch *l, const struct spec_op *op);
 LAUNCH_OPS(LAUNCH_DECLARE)
