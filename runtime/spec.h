@@ -29,7 +29,8 @@ enum spec_op_type {
     SPEC_WRITE,         /* path, text                 SPEC_MAY_*                   write(2) into an existing file of the host */
     SPEC_SYSCTL,        /* name, value                                             /proc/sys, '.' as '/' */
     SPEC_UNSHARE,       /*                            CLONE_NEW*                   */
-    SPEC_SETNS,         /*                            CLONE_NEW*                   of the container an exec is for; its pid namespace was entered before */
+    SPEC_SETNS,         /*                            CLONE_NEW*                   of the container an exec is for, and its pid namespace: what follows
+                                                                                   is done by a child, which is the first to be seen in there */
     SPEC_HOSTNAME,      /* name                                                    */
     SPEC_LINK_UP,       /* interface                                               "lo" */
     SPEC_PIN_NETNS,     /* path                                                    bind /proc/self/ns/net onto a new file there */

@@ -43,7 +43,7 @@ static int
 clone_exec(struct monitor *m, struct exec *e, const struct container *c, struct message *request)
 {
     static const enum protocol_fd roles[3] = {FD_STDIN, FD_STDOUT, FD_STDERR};
-    struct task_plan plan = {.spec = protocol_take_fd(request, FD_SPEC), .pid_ns = c->task.pidfd, .init_pidfd = c->task.pidfd};
+    struct task_plan plan = {.spec = protocol_take_fd(request, FD_SPEC), .pid_ns = -1, .init_pidfd = c->task.pidfd};
     for (int i = 0; i < 3; i++)
         plan.stdio[i] = protocol_take_fd(request, roles[i]);
     e->task.cgroup = protocol_take_fd(request, FD_CGROUP);
@@ -74,11 +74,7 @@ exec_start(struct monitor *m, struct message *request, struct asker asker)
     if (!errnum)
         return;
     task_close(m, &e->task);
-    /* A pid namespace whose init is gone takes no process: ENOMEM; setns says ESRCH. */
-    if (errnum == ENOMEM || errnum == ESRCH)
-        answer_refusal(m, &e->asker, EBUSY, "it is not running");
-    else
-        answer_error(m, &e->asker, errnum, -1, "clone a process");
+    answer_error(m, &e->asker, errnum, -1, "clone a process");
 }
 
 void
@@ -102,7 +98,9 @@ exec_reaped(struct monitor *m, struct exec *e, int status)
 {
     for (int i = 0; i < 2 && e->task.channel.fd >= 0; i++)
         channel_ready(m, &e->task.channel);
-    if (e->task.failed_errno)
+    if (e->task.failed_errno == ESRCH) /* the namespaces' owner was gone */
+        answer_refusal(m, &e->asker, EBUSY, "it is not running");
+    else if (e->task.failed_errno)
         answer_error(m, &e->asker, e->task.failed_errno, e->task.failed_op, "");
     else if (e->asker.serial) {
         answer_begin(m, e->asker);
