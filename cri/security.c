@@ -23,25 +23,13 @@ unsupported(const char *field, struct error *err)
     return error_set(err, ERR_UNSUPPORTED, "%s: not implemented in crisp %s", field, CRISP_VERSION);
 }
 
-static int
-refuse_profile(const profile_message *profile, const char *field, struct error *err)
-{
-    return profile && profile->profile_type != UNCONFINED ? unsupported(field, err) : 0;
-}
-
-/* "" and "unconfined" ask for nothing. */
-static int
-refuse_old_profile(const char *profile, const char *field, struct error *err)
-{
-    return *profile && !str_eq(profile, "unconfined") ? unsupported(field, err) : 0;
-}
-
 /* The form of the deprecated fields, which is also runtime.h's. A request that says nothing leaves `out` empty. */
 static int
-read_seccomp(const profile_message *profile, const char *old, char **out, struct error *err)
+read_profile(const profile_message *profile, const char *old, const char *field, char **out, struct error *err)
 {
     static const char local[] = "localhost/";
     free(*out);
+    *out = NULL;
     if (!profile)
         *out = str_dup(str_eq(old, "docker/default") ? "runtime/default" : old);
     else if (profile->profile_type == RUNTIME_DEFAULT)
@@ -50,11 +38,7 @@ read_seccomp(const profile_message *profile, const char *old, char **out, struct
         *out = str_dup("unconfined");
     else if (profile->profile_type == LOCALHOST)
         *out = str_printf("%s%s", str_starts(profile->localhost_ref, local) ? "" : local, profile->localhost_ref);
-    else {
-        *out = NULL;
-        return error_set(err, ERR_INVALID, "seccomp: unknown profile type %d", (int)profile->profile_type);
-    }
-    return seccomp_check(*out, err);
+    return *out ? 0 : error_set(err, ERR_INVALID, "%s: unknown profile type %d", field, (int)profile->profile_type);
 }
 
 static int
@@ -121,12 +105,14 @@ read_pod_namespaces(struct pod_config *pod, const Runtime__V1__NamespaceOption *
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
-/* Without a process of the pod's own it has nothing to confine: each container's request names its own. */
+/* Without a process of the pod's own they have nothing to confine: each container's request names its own. */
 static int
-check_pod_seccomp(const Runtime__V1__LinuxSandboxSecurityContext *in, struct error *err)
+check_pod_profiles(const Runtime__V1__LinuxSandboxSecurityContext *in, struct error *err)
 {
-    cleanup_free char *profile = NULL;
-    return read_seccomp(in->seccomp, in->seccomp_profile_path, &profile, err);
+    cleanup_free char *seccomp = NULL, *apparmor = NULL;
+    TRY(read_profile(in->seccomp, in->seccomp_profile_path, "seccomp", &seccomp, err));
+    TRY(read_profile(in->apparmor, "", "apparmor", &apparmor, err));
+    return seccomp_check(seccomp, err);
 }
 
 #pragma GCC diagnostic pop
@@ -141,9 +127,7 @@ security_read_pod(struct pod_config *pod, const Runtime__V1__LinuxSandboxSecurit
     TRY(check_users(in->run_as_user, in->run_as_group, err));
     if (in->run_as_group && !in->run_as_user)
         return error_set(err, ERR_INVALID, "run_as_group is given without run_as_user");
-    TRY(check_pod_seccomp(in, err));
-    if (in->apparmor && in->apparmor->profile_type != RUNTIME_DEFAULT)
-        TRY(refuse_profile(in->apparmor, "apparmor of the pod", err));
+    TRY(check_pod_profiles(in, err));
     pod->privileged = in->privileged;
     return 0;
 }
@@ -194,9 +178,9 @@ read_confinement(struct container_config *container, const Runtime__V1__LinuxCon
     if (in->privileged)
         return 0;
     TRY(refuse_selinux(in->selinux_options, err));
-    TRY(read_seccomp(in->seccomp, in->seccomp_profile_path, &container->seccomp, err));
-    TRY(refuse_profile(in->apparmor, "apparmor", err));
-    return in->apparmor ? 0 : refuse_old_profile(in->apparmor_profile, "apparmor_profile", err);
+    TRY(read_profile(in->seccomp, in->seccomp_profile_path, "seccomp", &container->seccomp, err));
+    TRY(read_profile(in->apparmor, in->apparmor_profile, "apparmor", &container->apparmor, err));
+    return seccomp_check(container->seccomp, err);
 }
 
 #pragma GCC diagnostic pop

@@ -112,6 +112,7 @@ static const struct field container_config_list[] = {
     F(container_config, privileged, BOOL),
     F(container_config, readonly_rootfs, BOOL),
     F(container_config, no_new_privs, BOOL),
+    F(container_config, apparmor, STRING),
     F(container_config, seccomp, STRING),
     F(container_config, add_capabilities, STRV),
     F(container_config, drop_capabilities, STRV),

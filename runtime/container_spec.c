@@ -96,6 +96,16 @@ add_groups(const struct credentials *who, struct spec_builder *b)
     spec_op(b, SPEC_GROUPS, .number = {count}, .list = gids, .list_bytes = count * sizeof *gids);
 }
 
+/* Said while the host's /proc is at hand; the kernel keeps it for the next execve, also of a child. */
+static void
+add_profile(const struct container *c, struct spec_builder *b)
+{
+    if (str_empty(c->credentials.profile))
+        return;
+    cleanup_free char *words = str_printf("exec %s", c->credentials.profile);
+    spec_op(b, SPEC_WRITE, .text = {"/proc/self/attr/apparmor/exec", words});
+}
+
 /* Without one of its own a container would have that of whoever started crispd, and share it with all others. */
 static void
 add_keyring(const struct container *c, struct spec_builder *b)
@@ -135,6 +145,7 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     cleanup_free char *hostname = pod_hostname(c->pod->config);
     join_cgroups(rt, c->cgroup, b);
     set_oom_score(config, b);
+    add_profile(c, b);
     spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
     spec_op(b, SPEC_PROPAGATION, .text = {"/"}, .number = {MS_SLAVE | MS_REC});
     TRY(add_overlay(rt, c, b, err));
@@ -175,6 +186,7 @@ add_exec(struct runtime *rt, const struct container *c, const struct strv *comma
     cleanup_free char *hostname = pod_hostname(c->pod->config);
     join_cgroups(rt, c->cgroup, b);
     set_oom_score(config, b);
+    add_profile(c, b);
     spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
     add_limits(rt, b);
     spec_op(b, SPEC_CHDIR, .text = {str_empty(config->working_dir) ? "/" : config->working_dir}, .number = {0});

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "runtime/apparmor.h"
 #include "runtime/caps.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
@@ -53,6 +54,13 @@ make_seccomp(struct making *m, struct error *err)
     struct caps caps;
     TRY(caps_resolve(config, m->rt->bounding, &caps, err));
     return seccomp_prepare(m->rt->seccomp, config->privileged ? "unconfined" : profile, caps.allowed, &m->container->credentials.filter, err);
+}
+
+static int
+make_apparmor(struct making *m, struct error *err)
+{
+    const struct container_config *config = m->container->config;
+    return apparmor_prepare(config->privileged ? "unconfined" : config->apparmor, &m->container->credentials.profile, err);
 }
 
 static int
@@ -275,6 +283,7 @@ static const struct step {
 } steps[] = {
     {"layers", make_layers, undo_layers}, {"user", make_user, NULL},
     {"seccomp", make_seccomp, NULL},
+    {"AppArmor", make_apparmor, NULL},
     {"devices", make_devices, NULL},
     {"record", make_record, undo_record}, {"cgroup", make_cgroup, NULL},     {"log directory", make_log_directory, NULL},
     {"launch", make_init, undo_init},     {"state", make_state, undo_state},

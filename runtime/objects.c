@@ -54,6 +54,7 @@ container_unref(struct container *c)
     strv_free(&c->credentials.groups);
     free(c->credentials.home);
     free(c->credentials.filter);
+    free(c->credentials.profile);
     free(c->reason);
     free(c->message);
     resources_free(&c->resources);

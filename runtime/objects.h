@@ -59,6 +59,7 @@ struct credentials {
     int64_t uid, gid;
     struct strv groups; /* decimal */
     char *home;
+    char *profile; /* of AppArmor, "" none */
     char *filter; /* name of its seccomp program (runtime/seccomp.h), "" none */
 };
 

@@ -145,6 +145,7 @@ struct container_config {
     struct strv supplemental_groups; /* decimal */
     bool strict_groups;              /* those only, not the image's as well [CRI SupplementalGroupsPolicy] */
     bool privileged, readonly_rootfs, no_new_privs;
+    char *apparmor;         /* "unconfined", "runtime/default", "localhost/NAME"; "" : the default where AppArmor is in charge */
     char *seccomp;          /* "unconfined", "runtime/default", "localhost/PATH"; "" : runtime_options.seccomp_unset */
     struct strv add_capabilities, drop_capabilities, add_ambient_capabilities; /* "CAP_NET_ADMIN", "NET_ADMIN", "ALL" */
     struct strv masked_paths, readonly_paths;

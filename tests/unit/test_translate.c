@@ -523,7 +523,9 @@ what_crisp_cannot_enforce_is_refused_by_name(void **state)
     f->security.apparmor = &profile;
     container_config_free(accepted(f));
     profile.profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault;
-    container_refused(f, ERR_UNSUPPORTED, "apparmor");
+    struct container_config *confined = accepted(f);
+    assert_string_equal(confined->apparmor, "runtime/default");
+    container_config_free(confined);
     f->security.privileged = 1; /* confined by nothing */
     f->pod->privileged = true;
     container_config_free(accepted(f));
