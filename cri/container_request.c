@@ -144,8 +144,7 @@ read_devices(struct container_config *out, const Runtime__V1__ContainerConfig *i
     out->devices = mem_zalloc(in->n_devices, sizeof *out->devices);
     for (; out->device_count < in->n_devices; out->device_count++) {
         const Runtime__V1__Device *device = in->devices[out->device_count];
-        out->devices[out->device_count] =
-            (struct device_request){
+        out->devices[out->device_count] = (struct device_request){
             .container_path = str_dup(device->container_path), .host_path = str_dup(device->host_path), .permissions = str_dup(device->permissions)};
     }
     return 0;

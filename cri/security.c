@@ -13,7 +13,7 @@ typedef Runtime__V1__SecurityProfile profile_message;
 
 #define UNCONFINED      RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined
 #define RUNTIME_DEFAULT RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault
-#define LOCALHOST RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
+#define LOCALHOST       RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
 
 enum { MOST_ID = INT_MAX };
 

@@ -20,30 +20,31 @@ enum { PROFILES_BYTES_MAX = 16 << 20 };
 static const char profiles_file[] = "/sys/kernel/security/apparmor/profiles";
 static const char *const parsers[] = {"/usr/sbin/apparmor_parser", "/sbin/apparmor_parser", "/usr/local/sbin/apparmor_parser"};
 
-/* What a container may do that has its capabilities, user and seccomp filter besides: everything but mount, trace what is not confined as it is, and write to what of /proc and
- * /sys is the machine's. Its files are its own: only where the kernel shows through are there rules. */
-static const char own_profile[] = "profile " APPARMOR_OWN_PROFILE " flags=(attach_disconnected,mediate_deleted) {\n"
-                                  "  network,\n"
-                                  "  capability,\n"
-                                  "  file,\n"
-                                  "  umount,\n"
-                                  "  deny mount,\n"
-                                  "  signal (receive) peer=unconfined,\n"
-                                  "  signal (send, receive) peer=" APPARMOR_OWN_PROFILE ",\n"
-                                  "  ptrace (trace, read, tracedby, readby) peer=" APPARMOR_OWN_PROFILE ",\n"
-                                  "  unix,\n"
-                                  "  deny /proc/sysrq-trigger rwklx,\n"
-                                  "  deny /proc/kcore rwklx,\n"
-                                  "  deny /proc/mem rwklx,\n"
-                                  "  deny /proc/kmem rwklx,\n"
-                                  "  deny /proc/{acpi,bus,fs,irq,scsi}/** wklx,\n"
-                                  "  deny /proc/sys/kernel/{core_pattern,modprobe,hotplug,poweroff_cmd,usermodehelper/**,sysrq,kexec_load_disabled,modules_disabled} wklx,\n"
-                                  "  deny /proc/sys/{vm,fs,dev,debug,abi}/** wklx,\n"
-                                  "  deny /sys/{block,bus,class,dev,devices,firmware,hypervisor,module,power}/** wklx,\n"
-                                  "  deny /sys/fs/[^c]*/** wklx,\n"
-                                  "  deny /sys/kernel/** wklx,\n"
-                                  "  deny /sys/{firmware,kernel/security,devices/virtual/powercap}/** rwklx,\n"
-                                  "}\n";
+/* What a container may do that has its capabilities, user and seccomp filter besides: everything but mount, trace what is not confined as it is, and
+ * write to what of /proc and /sys is the machine's. Its files are its own: only where the kernel shows through are there rules. */
+static const char own_profile[] =
+    "profile " APPARMOR_OWN_PROFILE " flags=(attach_disconnected,mediate_deleted) {\n"
+    "  network,\n"
+    "  capability,\n"
+    "  file,\n"
+    "  umount,\n"
+    "  deny mount,\n"
+    "  signal (receive) peer=unconfined,\n"
+    "  signal (send, receive) peer=" APPARMOR_OWN_PROFILE ",\n"
+    "  ptrace (trace, read, tracedby, readby) peer=" APPARMOR_OWN_PROFILE ",\n"
+    "  unix,\n"
+    "  deny /proc/sysrq-trigger rwklx,\n"
+    "  deny /proc/kcore rwklx,\n"
+    "  deny /proc/mem rwklx,\n"
+    "  deny /proc/kmem rwklx,\n"
+    "  deny /proc/{acpi,bus,fs,irq,scsi}/** wklx,\n"
+    "  deny /proc/sys/kernel/{core_pattern,modprobe,hotplug,poweroff_cmd,usermodehelper/**,sysrq,kexec_load_disabled,modules_disabled} wklx,\n"
+    "  deny /proc/sys/{vm,fs,dev,debug,abi}/** wklx,\n"
+    "  deny /sys/{block,bus,class,dev,devices,firmware,hypervisor,module,power}/** wklx,\n"
+    "  deny /sys/fs/[^c]*/** wklx,\n"
+    "  deny /sys/kernel/** wklx,\n"
+    "  deny /sys/{firmware,kernel/security,devices/virtual/powercap}/** rwklx,\n"
+    "}\n";
 
 static const char *
 parser(void)
@@ -58,7 +59,8 @@ static bool
 in_charge(void)
 {
     cleanup_free char *text = NULL;
-    return file_read(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", 16, &text, NULL, NULL) == 0 && text[0] == 'Y' && access(profiles_file, R_OK) == 0;
+    return file_read(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", 16, &text, NULL, NULL) == 0 && text[0] == 'Y' &&
+           access(profiles_file, R_OK) == 0;
 }
 
 bool

@@ -99,9 +99,7 @@ device_in(const json_t *file, const char *kind, size_t kind_length, const char *
     const json_t *device;
     if (strlen(its_kind) != kind_length || memcmp(its_kind, kind, kind_length) != 0)
         return NULL;
-    json_array_foreach (json_object_get(file, "devices"), i, device)
-        if (str_eq(string_in(device, "name"), name))
-            return device;
+    json_array_foreach(json_object_get(file, "devices"), i, device) if (str_eq(string_in(device, "name"), name)) return device;
     return NULL;
 }
 
@@ -162,7 +160,8 @@ apply_env(const json_t *list, struct container_config *config, struct error *err
 {
     size_t i;
     const json_t *item;
-    json_array_foreach (list, i, item) {
+    json_array_foreach(list, i, item)
+    {
         const char *assignment = json_string_value(item);
         if (!assignment || !strchr(assignment, '=') || assignment[0] == '=')
             return error_set(err, ERR_INVALID, "env: item %zu is not NAME=VALUE", i);
@@ -218,7 +217,7 @@ static const struct {
     const char *option;
     enum { ALREADY_SO, READ_ONLY, NO_SUID, NO_DEV, NO_EXEC, PRIVATE, SLAVE, SHARED } meaning;
 } mount_options[] = {
-    {"bind", ALREADY_SO}, {"rbind", ALREADY_SO}, {"rw", ALREADY_SO}, {"suid", ALREADY_SO}, {"dev", ALREADY_SO}, {"exec", ALREADY_SO},
+    {"bind", ALREADY_SO}, {"rbind", ALREADY_SO}, {"rw", ALREADY_SO}, {"suid", ALREADY_SO}, {"dev", ALREADY_SO},  {"exec", ALREADY_SO},
     {"ro", READ_ONLY},    {"nosuid", NO_SUID},   {"nodev", NO_DEV},  {"noexec", NO_EXEC},  {"private", PRIVATE}, {"rprivate", PRIVATE},
     {"slave", SLAVE},     {"rslave", SLAVE},     {"shared", SHARED}, {"rshared", SHARED},
 };
@@ -275,8 +274,7 @@ apply_mount(const json_t *json, struct container_config *config, struct error *e
     config->mounts = mem_realloc(config->mounts, config->mount_count + 1, sizeof *config->mounts);
     struct mount_request *mount = &config->mounts[config->mount_count++];
     *mount = (struct mount_request){.container_path = str_dup(path), .host_path = str_dup(host)};
-    json_array_foreach (json_object_get(json, "options"), i, option)
-        TRY(apply_mount_option(json_string_value(option), mount, err));
+    json_array_foreach(json_object_get(json, "options"), i, option) TRY(apply_mount_option(json_string_value(option), mount, err));
     return 0;
 }
 
@@ -285,7 +283,8 @@ apply_groups(const json_t *list, struct container_config *config, struct error *
 {
     size_t i;
     const json_t *gid;
-    json_array_foreach (list, i, gid) {
+    json_array_foreach(list, i, gid)
+    {
         if (!json_is_integer(gid) || json_integer_value(gid) < 0 || json_integer_value(gid) >= UINT32_MAX)
             return error_set(err, ERR_INVALID, "additionalGids: item %zu is no group id", i);
         if (json_integer_value(gid) > 0) /* the spec: 0 is ignored */
@@ -316,10 +315,8 @@ apply_edits(const json_t *edits, struct container_config *config, struct error *
         return 0;
     TRY(refuse_rest(edits, err));
     TRY(apply_env(json_object_get(edits, "env"), config, err));
-    json_array_foreach (json_object_get(edits, "deviceNodes"), i, item)
-        TRY(apply_node(item, config, err));
-    json_array_foreach (json_object_get(edits, "mounts"), i, item)
-        TRY(apply_mount(item, config, err));
+    json_array_foreach(json_object_get(edits, "deviceNodes"), i, item) TRY(apply_node(item, config, err));
+    json_array_foreach(json_object_get(edits, "mounts"), i, item) TRY(apply_mount(item, config, err));
     return apply_groups(json_object_get(edits, "additionalGids"), config, err);
 }
 

@@ -77,14 +77,19 @@ static const struct field resources_list[] = {
 const struct fields resources_fields = FIELDS(struct resources, resources_list);
 
 static const struct field mount_list[] = {F(mount_request, container_path, STRING), F(mount_request, host_path, STRING),
-                                          F(mount_request, readonly, BOOL), F(mount_request, recursive_read_only, BOOL),
-                                          F(mount_request, nosuid, BOOL), F(mount_request, nodev, BOOL), F(mount_request, noexec, BOOL),
-                                          F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL)};
+                                          F(mount_request, readonly, BOOL),         F(mount_request, recursive_read_only, BOOL),
+                                          F(mount_request, nosuid, BOOL),           F(mount_request, nodev, BOOL),
+                                          F(mount_request, noexec, BOOL),           F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL)};
 static const struct fields mount_fields = FIELDS(struct mount_request, mount_list);
 
-static const struct field device_list[] = {F(device_request, container_path, STRING), F(device_request, host_path, STRING),
-                                           F(device_request, permissions, STRING), F(device_request, type, STRING), F(device_request, major, I64),
-                                           F(device_request, minor, I64), F(device_request, mode, I64), F(device_request, uid, I64),
+static const struct field device_list[] = {F(device_request, container_path, STRING),
+                                           F(device_request, host_path, STRING),
+                                           F(device_request, permissions, STRING),
+                                           F(device_request, type, STRING),
+                                           F(device_request, major, I64),
+                                           F(device_request, minor, I64),
+                                           F(device_request, mode, I64),
+                                           F(device_request, uid, I64),
                                            F(device_request, gid, I64)};
 static const struct fields device_fields = FIELDS(struct device_request, device_list);
 

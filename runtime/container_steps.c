@@ -282,10 +282,9 @@ static const struct step {
     void (*undo)(struct making *m);
 } steps[] = {
     {"layers", make_layers, undo_layers}, {"user", make_user, NULL},
-    {"seccomp", make_seccomp, NULL},
-    {"AppArmor", make_apparmor, NULL},
-    {"devices", make_devices, NULL},
-    {"record", make_record, undo_record}, {"cgroup", make_cgroup, NULL},     {"log directory", make_log_directory, NULL},
+    {"seccomp", make_seccomp, NULL},      {"AppArmor", make_apparmor, NULL},
+    {"devices", make_devices, NULL},      {"record", make_record, undo_record},
+    {"cgroup", make_cgroup, NULL},        {"log directory", make_log_directory, NULL},
     {"launch", make_init, undo_init},     {"state", make_state, undo_state},
 };
 

@@ -110,7 +110,9 @@ add_requested(struct devices *out, const struct device_request *asked, struct er
     const struct request request = {out, str_empty(asked->permissions) ? "rwm" : asked->permissions};
     if (!str_empty(asked->type)) {
         st = (struct stat){.st_mode = (*asked->type == 'b' ? S_IFBLK : S_IFCHR) | ((mode_t)asked->mode & 07777),
-                           .st_rdev = makedev((unsigned)asked->major, (unsigned)asked->minor), .st_uid = (uid_t)asked->uid, .st_gid = (gid_t)asked->gid};
+                           .st_rdev = makedev((unsigned)asked->major, (unsigned)asked->minor),
+                           .st_uid = (uid_t)asked->uid,
+                           .st_gid = (gid_t)asked->gid};
         add_device(&request, path, &st);
         return 0;
     }

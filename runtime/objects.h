@@ -60,7 +60,7 @@ struct credentials {
     struct strv groups; /* decimal */
     char *home;
     char *profile; /* of AppArmor, "" none */
-    char *filter; /* name of its seccomp program (runtime/seccomp.h), "" none */
+    char *filter;  /* name of its seccomp program (runtime/seccomp.h), "" none */
 };
 
 struct container {

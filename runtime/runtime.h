@@ -31,18 +31,18 @@ struct runtime;
 
 /* ---- what the operator configured; copied by runtime_open ---- */
 struct runtime_options {
-    const char *root;                           /* /var/lib/crisp */
-    const char *state;                          /* /run/crisp */
-    const char *monitor_program;                /* path of crisp-monitor */
-    const char *layers_dir;                     /* where image layers are (lowerdirs are names relative to it) */
-    const char *cgroup_parent;                  /* for pods whose request names none: "/crisp" */
-    const char *monitor_cgroup;                 /* parent of the monitors' cgroups: "/crisp-monitors" */
-    int64_t nofile_soft, nofile_hard;           /* rlimit of containers, clamped to what is allowed */
-    int64_t log_bytes_per_second;               /* 0: no limit */
-    int64_t pids_limit;                         /* of a container; 0: none */
-    const char *seccomp_unset;                  /* profile of containers whose request names none: "unconfined", "runtime/default", "localhost/PATH" */
-    struct strv cdi_dirs;                       /* where CDI files are; the last holds */
-    struct strv masked_paths, readonly_paths;   /* of containers whose request names neither [Kubernetes: procMount Default] */
+    const char *root;                         /* /var/lib/crisp */
+    const char *state;                        /* /run/crisp */
+    const char *monitor_program;              /* path of crisp-monitor */
+    const char *layers_dir;                   /* where image layers are (lowerdirs are names relative to it) */
+    const char *cgroup_parent;                /* for pods whose request names none: "/crisp" */
+    const char *monitor_cgroup;               /* parent of the monitors' cgroups: "/crisp-monitors" */
+    int64_t nofile_soft, nofile_hard;         /* rlimit of containers, clamped to what is allowed */
+    int64_t log_bytes_per_second;             /* 0: no limit */
+    int64_t pids_limit;                       /* of a container; 0: none */
+    const char *seccomp_unset;                /* profile of containers whose request names none: "unconfined", "runtime/default", "localhost/PATH" */
+    struct strv cdi_dirs;                     /* where CDI files are; the last holds */
+    struct strv masked_paths, readonly_paths; /* of containers whose request names neither [Kubernetes: procMount Default] */
     bool unprivileged_ports, unprivileged_ping; /* ports from 0 and ping allowed to all in pods with a network of their own */
     struct network_options network;
     void *arg;
@@ -130,12 +130,12 @@ struct container_config {
     char *pod_id;
     char *name;
     uint32_t attempt;
-    char *image_id;     /* "sha256:…" */
-    char *image_name;   /* as the user asked for it */
-    struct strv layers; /* names below layers_dir, the lowest first */
-    struct strv args;   /* never empty */
-    struct strv env;    /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
-    char *working_dir;  /* "" : / */
+    char *image_id;      /* "sha256:…" */
+    char *image_name;    /* as the user asked for it */
+    struct strv layers;  /* names below layers_dir, the lowest first */
+    struct strv args;    /* never empty */
+    struct strv env;     /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
+    char *working_dir;   /* "" : / */
     struct strv volumes; /* directories the image promises (OCI image spec, "Volumes"): made in the writable layer where missing */
     struct strmap labels, annotations;
     char *log_path; /* relative to the pod's log_directory; "" : no log */
@@ -145,8 +145,8 @@ struct container_config {
     struct strv supplemental_groups; /* decimal */
     bool strict_groups;              /* those only, not the image's as well [CRI SupplementalGroupsPolicy] */
     bool privileged, readonly_rootfs, no_new_privs;
-    char *apparmor;         /* "unconfined", "runtime/default", "localhost/NAME"; "" : the default where AppArmor is in charge */
-    char *seccomp;          /* "unconfined", "runtime/default", "localhost/PATH"; "" : runtime_options.seccomp_unset */
+    char *apparmor; /* "unconfined", "runtime/default", "localhost/NAME"; "" : the default where AppArmor is in charge */
+    char *seccomp;  /* "unconfined", "runtime/default", "localhost/PATH"; "" : runtime_options.seccomp_unset */
     struct strv add_capabilities, drop_capabilities, add_ambient_capabilities; /* "CAP_NET_ADMIN", "NET_ADMIN", "ALL" */
     struct strv masked_paths, readonly_paths;
     enum namespace_mode pid;

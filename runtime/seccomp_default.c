@@ -1,9 +1,10 @@
-/* RuntimeDefault. A container may make every call that Linux 6.18 has, except those below: what reaches beyond the container, is not namespaced, or has been a way
- * into the kernel more often than of use. Where a capability already decides about a call, it is left to those who hold it. Calls of later kernels are denied until
- * somebody has looked at them and raised LAST_CALL.
+/* RuntimeDefault. A container may make every call that Linux 6.18 has, except those below: what reaches beyond the container, is not namespaced, or
+ * has been a way into the kernel more often than of use. Where a capability already decides about a call, it is left to those who hold it. Calls of
+ * later kernels are denied until somebody has looked at them and raised LAST_CALL.
  *
- * The effect is that of the default which Docker documents (docs.docker.com, "Seccomp security profiles for Docker") and containerd shares; the reasons are
- * from there and from the manual pages of section 2. ptrace and process_vm_* are allowed, as since Linux 4.8 they cannot get around the filter. */
+ * The effect is that of the default which Docker documents (docs.docker.com, "Seccomp security profiles for Docker") and containerd shares; the
+ * reasons are from there and from the manual pages of section 2. ptrace and process_vm_* are allowed, as since Linux 4.8 they cannot get around the
+ * filter. */
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/sched.h>
@@ -59,14 +60,19 @@ static const struct {
 /* clone(2)'s flags; CLONE_NEWTIME is none of them, its bit belongs to the signal. */
 static const uint64_t namespace_flags[] = {CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET};
 
-/* PER_LINUX and PER_LINUX32, each with or without UNAME26, and the question which one it is: others switch protections off (READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE). */
+/* PER_LINUX and PER_LINUX32, each with or without UNAME26, and the question which one it is: others switch protections off (READ_IMPLIES_EXEC,
+ * ADDR_NO_RANDOMIZE). */
 static const uint32_t personalities[] = {PER_LINUX, PER_LINUX32, UNAME26, PER_LINUX32 | UNAME26, 0xffffffff};
 
 /* Machines whose calls end at LAST_CALL, and the 32-bit programs they also run. x32 is left out: its numbers lie above LAST_CALL. */
 static const struct {
     uint32_t native, also;
 } machines[] = {
-    {SCMP_ARCH_X86_64, SCMP_ARCH_X86}, {SCMP_ARCH_AARCH64, SCMP_ARCH_ARM}, {SCMP_ARCH_S390X, SCMP_ARCH_S390}, {SCMP_ARCH_PPC64LE, 0}, {SCMP_ARCH_RISCV64, 0},
+    {SCMP_ARCH_X86_64, SCMP_ARCH_X86},
+    {SCMP_ARCH_AARCH64, SCMP_ARCH_ARM},
+    {SCMP_ARCH_S390X, SCMP_ARCH_S390},
+    {SCMP_ARCH_PPC64LE, 0},
+    {SCMP_ARCH_RISCV64, 0},
 };
 
 static struct seccomp_rule *

@@ -20,9 +20,10 @@ static const struct {
     const char *name;
     int number;
 } newer_calls[] = {
-    {"map_shadow_stack", 453}, {"futex_wake", 454},      {"futex_wait", 455},       {"futex_requeue", 456},     {"statmount", 457},     {"listmount", 458},
-    {"lsm_get_self_attr", 459}, {"lsm_set_self_attr", 460}, {"lsm_list_modules", 461}, {"mseal", 462},           {"setxattrat", 463},    {"getxattrat", 464},
-    {"listxattrat", 465},      {"removexattrat", 466},   {"open_tree_attr", 467},   {"file_getattr", 468},      {"file_setattr", 469},
+    {"map_shadow_stack", 453}, {"futex_wake", 454},        {"futex_wait", 455},        {"futex_requeue", 456},    {"statmount", 457},
+    {"listmount", 458},        {"lsm_get_self_attr", 459}, {"lsm_set_self_attr", 460}, {"lsm_list_modules", 461}, {"mseal", 462},
+    {"setxattrat", 463},       {"getxattrat", 464},        {"listxattrat", 465},       {"removexattrat", 466},    {"open_tree_attr", 467},
+    {"file_getattr", 468},     {"file_setattr", 469},
 };
 
 static int
@@ -59,7 +60,7 @@ emit(struct code *c, struct sock_filter instruction)
 #define LOAD_FIRST_ARGUMENT LOAD(args[0])
 #endif
 #define JUMP_IF(test, value, yes, no) ((struct sock_filter)BPF_JUMP(BPF_JMP | (test) | BPF_K, (uint32_t)(value), (uint8_t)(yes), (uint8_t)(no)))
-#define ANSWER(action) ((struct sock_filter)BPF_STMT(BPF_RET | BPF_K, (uint32_t)(action)))
+#define ANSWER(action)                ((struct sock_filter)BPF_STMT(BPF_RET | BPF_K, (uint32_t)(action)))
 
 /* The number is loaded. */
 static void
@@ -198,8 +199,7 @@ fill(scmp_filter_ctx filter, const struct seccomp_profile *profile, struct error
     return 0;
 }
 
-static int
-export(scmp_filter_ctx filter, char **out, size_t *length, struct error *err)
+static int export(scmp_filter_ctx filter, char **out, size_t *length, struct error *err)
 {
     cleanup_close int fd = memfd_create("seccomp", MFD_CLOEXEC);
     if (fd < 0)

@@ -59,8 +59,13 @@ static const struct {
     const char *name;
     int operator;
 } operators[] = {
-    {"SCMP_CMP_NE", SCMP_CMP_NE}, {"SCMP_CMP_LT", SCMP_CMP_LT}, {"SCMP_CMP_LE", SCMP_CMP_LE},           {"SCMP_CMP_EQ", SCMP_CMP_EQ},
-    {"SCMP_CMP_GE", SCMP_CMP_GE}, {"SCMP_CMP_GT", SCMP_CMP_GT}, {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ},
+    {"SCMP_CMP_NE", SCMP_CMP_NE},
+    {"SCMP_CMP_LT", SCMP_CMP_LT},
+    {"SCMP_CMP_LE", SCMP_CMP_LE},
+    {"SCMP_CMP_EQ", SCMP_CMP_EQ},
+    {"SCMP_CMP_GE", SCMP_CMP_GE},
+    {"SCMP_CMP_GT", SCMP_CMP_GT},
+    {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ},
 };
 
 /* The OCI's name, and Go's, which includes and excludes use. */
@@ -132,7 +137,8 @@ read_strings(const json_t *object, const char *key, size_t most, struct strv *ou
     size_t i;
     json_t *item;
     TRY(read_list(object, key, most, &list, err));
-    json_array_foreach (list, i, item) {
+    json_array_foreach(list, i, item)
+    {
         if (!json_is_string(item))
             return error_set(err, ERR_INVALID, "%s: item %zu is no string", key, i);
         strv_add(out, json_string_value(item));
@@ -217,7 +223,8 @@ read_arch_map(const json_t *root, struct seccomp_profile *out, struct error *err
     size_t i;
     json_t *entry;
     TRY(read_list(root, "archMap", COUNT(arches), &map, err));
-    json_array_foreach (map, i, entry) {
+    json_array_foreach(map, i, entry)
+    {
         const char *name;
         cleanup_strv struct strv others = {0};
         TRY(read_string(entry, "architecture", &name, err));
@@ -339,7 +346,7 @@ read_comparison(const json_t *json, struct seccomp_comparison *out, struct error
     out->index = (unsigned)index;
     for (size_t i = 0; i < COUNT(operators); i++)
         if (str_eq(operators[i].name, name)) {
-            out->operator = operators[i].operator;
+            out->operator= operators[i].operator;
             return 0;
         }
     return error_set(err, ERR_INVALID, "op \"%.40s\": there is no such comparison", name);
@@ -386,9 +393,7 @@ read_rules(const json_t *root, const struct seccomp_subject *subject, struct sec
     size_t i;
     json_t *rule;
     TRY(read_list(root, "syscalls", SECCOMP_RULES_MAX, &list, err));
-    json_array_foreach (list, i, rule)
-        if (read_rule(rule, subject, out, err) < 0)
-            return error_prefix(err, "syscalls: item %zu", i);
+    json_array_foreach(list, i, rule) if (read_rule(rule, subject, out, err) < 0) return error_prefix(err, "syscalls: item %zu", i);
     return 0;
 }
 

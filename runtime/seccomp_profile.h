@@ -1,8 +1,8 @@
 /* A seccomp profile as read or made: what happens on which system call. A value; nothing of the kernel is touched here.
  *
- * Two sources: a file in the JSON form of the OCI runtime spec (config-linux.md, "Seccomp") with the additions that Docker made and others took over (archMap;
- * includes and excludes by capability, architecture and kernel), and crisp's own default. seccomp_filter.h makes a program of it. Actions are libseccomp's
- * SCMP_ACT_* values, which are the kernel's SECCOMP_RET_*. */
+ * Two sources: a file in the JSON form of the OCI runtime spec (config-linux.md, "Seccomp") with the additions that Docker made and others took over
+ * (archMap; includes and excludes by capability, architecture and kernel), and crisp's own default. seccomp_filter.h makes a program of it. Actions
+ * are libseccomp's SCMP_ACT_* values, which are the kernel's SECCOMP_RET_*. */
 #pragma once
 
 #include <stdbool.h>
@@ -58,11 +58,13 @@ struct seccomp_subject {
     unsigned kernel_major, kernel_minor;
 };
 
-/* Read a file's text. Rules whose includes or excludes do not fit are left out. ERR_INVALID for what the form does not allow, with the place; ERR_UNSUPPORTED for
- * what crisp does not do: SCMP_ACT_NOTIFY, which would need an agent on the other end. The caller frees `out`, also after an error. */
+/* Read a file's text. Rules whose includes or excludes do not fit are left out. ERR_INVALID for what the form does not allow, with the place;
+ * ERR_UNSUPPORTED for what crisp does not do: SCMP_ACT_NOTIFY, which would need an agent on the other end. The caller frees `out`, also after an
+ * error. */
 int seccomp_profile_read(const char *json, size_t length, const struct seccomp_subject *subject, struct seccomp_profile *out, struct error *err);
 
-/* seccomp_default.c: RuntimeDefault for a container with these capabilities. ERR_UNSUPPORTED on a machine whose calls nobody has looked through. The caller frees. */
+/* seccomp_default.c: RuntimeDefault for a container with these capabilities. ERR_UNSUPPORTED on a machine whose calls nobody has looked through. The
+ * caller frees. */
 int seccomp_profile_default(const struct seccomp_subject *subject, struct seccomp_profile *out, struct error *err);
 
 /* One more rule, for `out` to own. */

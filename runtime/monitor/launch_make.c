@@ -78,8 +78,8 @@ stand_for(pid_t child)
     _exit(end.si_code == CLD_EXITED ? end.si_status : 128 + end.si_status);
 }
 
-/* A process is seen in the container, by all who may trace there (CAP_SYS_PTRACE), from its first moment in the pid namespace. So it must not have the host's
- * root then, nor anything else of ours: this process enters the other namespaces and stays outside; its child is the first to be seen. */
+/* A process is seen in the container, by all who may trace there (CAP_SYS_PTRACE), from its first moment in the pid namespace. So it must not have
+ * the host's root then, nor anything else of ours: this process enters the other namespaces and stays outside; its child is the first to be seen. */
 int
 launch_setns(struct launch *l, const struct spec_op *op)
 {

@@ -1,4 +1,5 @@
-/* AppArmor. What needs it in charge runs under User Mode Linux (run-in-uml.sh -k security=apparmor) and skips itself elsewhere; the rest runs where it is not. */
+/* AppArmor. What needs it in charge runs under User Mode Linux (run-in-uml.sh -k security=apparmor) and skips itself elsewhere; the rest runs where
+ * it is not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,10 +88,12 @@ a_profile_of_the_node(void **state)
         skip();
     FILE *parser = popen("/usr/sbin/apparmor_parser --skip-cache --replace", "w");
     assert_non_null(parser);
-    assert_true(fputs("profile crisp-test-no-tmp flags=(attach_disconnected) { file, capability, network, signal, deny /tmp-not/** w, }\n", parser) > 0);
+    assert_true(fputs("profile crisp-test-no-tmp flags=(attach_disconnected) { file, capability, network, signal, deny /tmp-not/** w, }\n", parser) >
+                0);
     assert_int_equal(pclose(parser), 0);
     launch("localhost/crisp-test-no-tmp", false, id);
-    expect(id, "mkdir /tmp-not; echo x 2>/dev/null >/tmp-not/x || echo refused; echo x >/fine && cat /fine /proc/1/attr/apparmor/current", "refused\nx\ncrisp-test-no-tmp (enforce)\n");
+    expect(id, "mkdir /tmp-not; echo x 2>/dev/null >/tmp-not/x || echo refused; echo x >/fine && cat /fine /proc/1/attr/apparmor/current",
+           "refused\nx\ncrisp-test-no-tmp (enforce)\n");
     assert_int_equal(container_remove(world.rt, id, NULL, &err), 0);
     struct container_config *config = world_container(pod, "absent", "true");
     config->apparmor = str_dup("localhost/crisp-test-absent");

@@ -85,8 +85,10 @@ a_device_in_json(void **state)
         " \"containerEdits\": {\"env\": [\"ALL=yes\"]},"
         " \"devices\": [{\"name\": \"0\", \"containerEdits\": {\"env\": [\"GPU=0\", \"PATH=/gpu\"],"
         "   \"deviceNodes\": [{\"path\": \"/dev/gpu0\", \"hostPath\": \"/dev/null\", \"permissions\": \"rw\"},"
-        "                   {\"path\": \"/dev/gpu-control\", \"type\": \"c\", \"major\": 195, \"minor\": 255, \"fileMode\": 432, \"uid\": 1, \"gid\": 44}],"
-        "   \"mounts\": [{\"hostPath\": \"/etc/passwd\", \"containerPath\": \"/gpu/passwd\", \"options\": [\"ro\", \"nosuid\", \"nodev\", \"bind\"]}],"
+        "                   {\"path\": \"/dev/gpu-control\", \"type\": \"c\", \"major\": 195, \"minor\": 255, \"fileMode\": 432, \"uid\": 1, "
+        "\"gid\": 44}],"
+        "   \"mounts\": [{\"hostPath\": \"/etc/passwd\", \"containerPath\": \"/gpu/passwd\", \"options\": [\"ro\", \"nosuid\", \"nodev\", "
+        "\"bind\"]}],"
         "   \"additionalGids\": [0, 44]}},"
         "  {\"name\": \"1\", \"containerEdits\": {\"env\": [\"GPU=1\"]}}]}");
     strv_add(&w->config->env, "PATH=/bin");
@@ -145,7 +147,8 @@ static void
 the_later_directory_holds(void **state)
 {
     struct world *w = *state;
-    static const char form[] = "{\"cdiVersion\": \"0.6.0\", \"kind\": \"a.b/c\", \"devices\": [{\"name\": \"d\", \"containerEdits\": {\"env\": [\"FROM=%s\"]}}]}";
+    static const char form[] =
+        "{\"cdiVersion\": \"0.6.0\", \"kind\": \"a.b/c\", \"devices\": [{\"name\": \"d\", \"containerEdits\": {\"env\": [\"FROM=%s\"]}}]}";
     cleanup_free char *etc = str_printf(form, "etc"), *run = str_printf(form, "run");
     put(w, "etc/a.json", etc);
     put(w, "run/a.json", run);

@@ -116,11 +116,37 @@ the_default_denies_what_reaches_beyond_the_container(void **state)
     (void)state;
     struct seccomp_program program = default_for(CAP(CHOWN) | CAP(NET_RAW));
     const struct call denied[] = {
-        CALL(unshare, 0), CALL(setns, (unsigned long)-1), CALL(mount, 0), CALL(umount2, 0), CALL(pivot_root, 0), CALL(chroot, 0), CALL(reboot, 0),
-        CALL(init_module, 0), CALL(kexec_load, 0), CALL(bpf, 99), CALL(perf_event_open, 0), CALL(add_key, 0), CALL(keyctl, 99), CALL(swapon, 0),
-        CALL(userfaultfd, 0), CALL(io_uring_setup, 0), CALL(open_by_handle_at, 0), CALL(sethostname, 0), CALL(settimeofday, 0), CALL(syslog, 99),
-        CALL(kcmp, 0), CALL(move_pages, 0), CALL(mbind, 0), CALL(acct, 0), CALL(quotactl, 0), CALL(fsopen, 0), CALL(fanotify_init, 0),
-        {457, {0}} /* statmount */, {467, {0}} /* open_tree_attr */, {470, {0}} /* of a later kernel */, {100000, {0}},
+        CALL(unshare, 0),
+        CALL(setns, (unsigned long)-1),
+        CALL(mount, 0),
+        CALL(umount2, 0),
+        CALL(pivot_root, 0),
+        CALL(chroot, 0),
+        CALL(reboot, 0),
+        CALL(init_module, 0),
+        CALL(kexec_load, 0),
+        CALL(bpf, 99),
+        CALL(perf_event_open, 0),
+        CALL(add_key, 0),
+        CALL(keyctl, 99),
+        CALL(swapon, 0),
+        CALL(userfaultfd, 0),
+        CALL(io_uring_setup, 0),
+        CALL(open_by_handle_at, 0),
+        CALL(sethostname, 0),
+        CALL(settimeofday, 0),
+        CALL(syslog, 99),
+        CALL(kcmp, 0),
+        CALL(move_pages, 0),
+        CALL(mbind, 0),
+        CALL(acct, 0),
+        CALL(quotactl, 0),
+        CALL(fsopen, 0),
+        CALL(fanotify_init, 0),
+        {457, {0}} /* statmount */,
+        {467, {0}} /* open_tree_attr */,
+        {470, {0}} /* of a later kernel */,
+        {100000, {0}},
     };
     for (size_t i = 0; i < sizeof denied / sizeof *denied; i++)
         if (outcome(&program, denied[i]) != EPERM)
@@ -137,7 +163,7 @@ the_default_allows_what_programs_do(void **state)
     assert_int_equal(outcome(&program, CALL(umask, 022)), 0);
     assert_int_equal(outcome(&program, CALL(clone, SIGCHLD)), 0);
     assert_int_equal(outcome(&program, CALL(socket, AF_UNIX, SOCK_STREAM)), 0);
-    assert_int_equal(outcome(&program, CALL(ptrace, 0xffff, 1)), ESRCH);       /* the kernel's answer */
+    assert_int_equal(outcome(&program, CALL(ptrace, 0xffff, 1)), ESRCH);                     /* the kernel's answer */
     assert_int_not_equal(outcome(&program, (struct call){452, {(unsigned long)-1}}), EPERM); /* fchmodat2: newer than most C libraries */
     assert_int_equal(outcome(&program, (struct call){NO_SUCH_CALL, {0}}), ENOSYS);
     free(program.code);
@@ -236,9 +262,10 @@ static void
 a_list_of_what_is_allowed(void **state)
 {
     (void)state;
-    struct seccomp_program program = read_json("{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"defaultErrnoRet\": 13, \"flags\": [\"SECCOMP_FILTER_FLAG_LOG\"],"
-                                               "\"architectures\": [\"SCMP_ARCH_X86_64\", \"SCMP_ARCH_X86\", \"SCMP_ARCH_AARCH64\", \"SCMP_ARCH_LOONGARCH64\"],"
-                                               "\"syscalls\": [{\"names\": [\"write\", \"exit_group\", \"getpid\", \"mseal\"], \"action\": \"SCMP_ACT_ALLOW\"}]}");
+    struct seccomp_program program =
+        read_json("{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"defaultErrnoRet\": 13, \"flags\": [\"SECCOMP_FILTER_FLAG_LOG\"],"
+                  "\"architectures\": [\"SCMP_ARCH_X86_64\", \"SCMP_ARCH_X86\", \"SCMP_ARCH_AARCH64\", \"SCMP_ARCH_LOONGARCH64\"],"
+                  "\"syscalls\": [{\"names\": [\"write\", \"exit_group\", \"getpid\", \"mseal\"], \"action\": \"SCMP_ACT_ALLOW\"}]}");
     assert_int_equal(program.flags, SECCOMP_FILTER_FLAG_LOG);
     assert_int_equal(outcome(&program, CALL(getpid, 0)), 0);
     assert_int_equal(outcome(&program, CALL(getppid, 0)), EACCES);
@@ -257,13 +284,14 @@ every_comparison_is_known(void **state)
         unsigned value, value_two;
         unsigned denied, let_through;
     } cases[] = {
-        {"SCMP_CMP_EQ", 5, 0, 5, 4},  {"SCMP_CMP_NE", 5, 0, 4, 5}, {"SCMP_CMP_LT", 5, 0, 4, 5},          {"SCMP_CMP_LE", 5, 0, 5, 6},
+        {"SCMP_CMP_EQ", 5, 0, 5, 4}, {"SCMP_CMP_NE", 5, 0, 4, 5}, {"SCMP_CMP_LT", 5, 0, 4, 5},        {"SCMP_CMP_LE", 5, 0, 5, 6},
         {"SCMP_CMP_GE", 5, 0, 5, 4}, {"SCMP_CMP_GT", 5, 0, 6, 5}, {"SCMP_CMP_MASKED_EQ", 6, 4, 5, 6},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        cleanup_free char *json = str_printf("{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_ERRNO\","
-                                             "\"args\": [{\"index\": 0, \"value\": %u, \"valueTwo\": %u, \"op\": \"%s\"}]}]}",
-                                             cases[i].value, cases[i].value_two, cases[i].op);
+        cleanup_free char *json =
+            str_printf("{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_ERRNO\","
+                       "\"args\": [{\"index\": 0, \"value\": %u, \"valueTwo\": %u, \"op\": \"%s\"}]}]}",
+                       cases[i].value, cases[i].value_two, cases[i].op);
         struct seccomp_program program = read_json(json);
         assert_int_equal(outcome(&program, CALL(umask, cases[i].denied)), EPERM);
         assert_int_equal(outcome(&program, CALL(umask, cases[i].let_through)), 0);
@@ -276,12 +304,14 @@ static void
 several_comparisons(void **state)
 {
     (void)state;
-    struct seccomp_program both = read_json("{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"socket\"], \"action\": \"SCMP_ACT_ERRNO\", \"args\": ["
-                                            "{\"index\": 0, \"value\": 1, \"op\": \"SCMP_CMP_EQ\"}, {\"index\": 1, \"value\": 1, \"op\": \"SCMP_CMP_EQ\"}]}]}");
+    struct seccomp_program both =
+        read_json("{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"socket\"], \"action\": \"SCMP_ACT_ERRNO\", \"args\": ["
+                  "{\"index\": 0, \"value\": 1, \"op\": \"SCMP_CMP_EQ\"}, {\"index\": 1, \"value\": 1, \"op\": \"SCMP_CMP_EQ\"}]}]}");
     assert_int_equal(outcome(&both, CALL(socket, AF_UNIX, SOCK_STREAM)), EPERM);
     assert_int_equal(outcome(&both, CALL(socket, AF_UNIX, SOCK_DGRAM)), 0);
-    struct seccomp_program any = read_json("{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_ERRNO\", \"args\": ["
-                                           "{\"index\": 0, \"value\": 1, \"op\": \"SCMP_CMP_EQ\"}, {\"index\": 0, \"value\": 2, \"op\": \"SCMP_CMP_EQ\"}]}]}");
+    struct seccomp_program any =
+        read_json("{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_ERRNO\", \"args\": ["
+                  "{\"index\": 0, \"value\": 1, \"op\": \"SCMP_CMP_EQ\"}, {\"index\": 0, \"value\": 2, \"op\": \"SCMP_CMP_EQ\"}]}]}");
     assert_int_equal(outcome(&any, CALL(umask, 1)), EPERM);
     assert_int_equal(outcome(&any, CALL(umask, 2)), EPERM);
     assert_int_equal(outcome(&any, CALL(umask, 3)), 0);
@@ -313,8 +343,9 @@ includes_and_excludes(void **state)
     };
     const struct seccomp_subject subject = {.caps = CAP(SYS_NICE), .kernel_major = 6, .kernel_minor = 1};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        cleanup_free char *json = str_printf("{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_ERRNO\", %s}]}",
-                                             cases[i].condition);
+        cleanup_free char *json =
+            str_printf("{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_ERRNO\", %s}]}",
+                       cases[i].condition);
         struct seccomp_program program = read_for(json, &subject);
         if (outcome(&program, CALL(umask, 022)) != (cases[i].applies ? EPERM : 0))
             fail_msg("%s", cases[i].condition);
@@ -343,11 +374,14 @@ wrong_profiles_are_told_where(void **state)
         {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": {}}", "syscalls", ERR_INVALID},
         {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [5]}", "syscalls: item 0", ERR_INVALID},
         {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"action\": \"SCMP_ACT_LOG\"}]}", "names", ERR_INVALID},
-        {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 6, \"op\": \"SCMP_CMP_EQ\"}]}]}",
+        {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 6, "
+         "\"op\": \"SCMP_CMP_EQ\"}]}]}",
          "args: item 0: index", ERR_INVALID},
-        {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"op\": \"SCMP_CMP_IS\"}]}]}",
+        {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"op\": "
+         "\"SCMP_CMP_IS\"}]}]}",
          "SCMP_CMP_IS", ERR_INVALID},
-        {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_LOG\", \"includes\": {\"minKernel\": \"new\"}}]}",
+        {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"umask\"], \"action\": \"SCMP_ACT_LOG\", \"includes\": "
+         "{\"minKernel\": \"new\"}}]}",
          "minKernel", ERR_INVALID},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -454,7 +488,8 @@ a_localhost_profile_is_read_when_the_container_is_made(void **state)
     assert_int_equal(seccomp_prepare(w->store, profile, 0, &name, &err), -1);
     assert_int_equal(err.kind, ERR_INVALID);
     assert_non_null(strstr(err.message, path));
-    static const char first[] = "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}", second[] = "{\"defaultAction\": \"SCMP_ACT_LOG\"}", wrong[] = "{\"defaultAction\": 1}";
+    static const char first[] = "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}", second[] = "{\"defaultAction\": \"SCMP_ACT_LOG\"}",
+                      wrong[] = "{\"defaultAction\": 1}";
     assert_int_equal(file_replace(AT_FDCWD, path, first, strlen(first), 0600, false, NULL), 0);
     cleanup_free char *one = prepared(w, profile, 0);
     assert_int_equal(file_replace(AT_FDCWD, path, second, strlen(second), 0600, false, NULL), 0);

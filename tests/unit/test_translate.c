@@ -125,7 +125,8 @@ annotations_ask_for_bandwidth_and_addresses(void **state)
     (void)state;
     struct pod_fixture *f = pod_fixture();
     Runtime__V1__PodSandboxConfig__AnnotationsEntry wishes[3];
-    static const char *const texts[][2] = {{"kubernetes.io/ingress-bandwidth", "1.5M"}, {"kubernetes.io/egress-bandwidth", "10Ki"}, {"io.crisp/ip", "10.88.0.9"}};
+    static const char *const texts[][2] = {
+        {"kubernetes.io/ingress-bandwidth", "1.5M"}, {"kubernetes.io/egress-bandwidth", "10Ki"}, {"io.crisp/ip", "10.88.0.9"}};
     Runtime__V1__PodSandboxConfig__AnnotationsEntry *list[3];
     for (size_t i = 0; i < 3; i++) {
         wishes[i] = (Runtime__V1__PodSandboxConfig__AnnotationsEntry)RUNTIME__V1__POD_SANDBOX_CONFIG__ANNOTATIONS_ENTRY__INIT;
