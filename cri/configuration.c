@@ -60,6 +60,19 @@ const struct config_key configuration_keys[] = {
     NUMBER("limits", "log_bytes_per_second", limits.log_bytes_per_second, "0", 0, INT64_C(1) << 40,
          "How fast a container may log before it is slowed down; 0: no limit."),
 
+    STRING("streaming", "address", streaming.address, "127.0.0.1",
+         "IP address on which exec, attach and port-forward are served; the kubelet connects to it."),
+    NUMBER("streaming", "port", streaming.port, "0", 0, 65535,
+         "And the port; 0: any."),
+    PATH("streaming", "tls_cert", streaming.tls_cert, "",
+         "Certificate (PEM, with its chain) with which they are served by TLS; empty: without."),
+    PATH("streaming", "tls_key", streaming.tls_key, "",
+         "And its private key (PEM)."),
+    NUMBER("streaming", "idle_timeout_seconds", streaming.idle_timeout_seconds, "14400", 1, 31536000,
+         "How long a session may be without a byte in either direction before it is ended."),
+    NUMBER("streaming", "sessions", streaming.sessions, "1024", 1, 16384,
+         "How many sessions may be open at once."),
+
     PATH("cgroup", "pods", cgroup.pods, "/crisp",
          "Parent cgroup of pods whose request names none."),
     PATH("cgroup", "monitors", cgroup.monitors, "/crisp-monitors",
@@ -109,6 +122,8 @@ check(const struct configuration *c, struct error *err)
                          (long long)c->limits.nofile_hard);
     if (strlen(c->network.bridge) == 0 || strlen(c->network.bridge) > 15 || strpbrk(c->network.bridge, "/ \t\n:"))
         return error_set(err, ERR_INVALID, "network.bridge: \"%s\" is no name of an interface", c->network.bridge);
+    if (str_empty(c->streaming.tls_cert) != str_empty(c->streaming.tls_key))
+        return error_set(err, ERR_INVALID, "streaming.tls_cert and streaming.tls_key go together: one of them is empty");
     if (strlen(c->socket) > 107)
         return error_set(err, ERR_INVALID, "socket: the path is longer than the 107 bytes a unix socket may have");
     return 0;

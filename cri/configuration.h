@@ -28,6 +28,10 @@ struct configuration {
         int64_t calls, nofile_soft, nofile_hard, pids, log_bytes_per_second;
     } limits;
     struct {
+        char *address, *tls_cert, *tls_key;
+        int64_t port, idle_timeout_seconds, sessions;
+    } streaming;
+    struct {
         char *pods, *monitors;
     } cgroup;
     struct {

@@ -137,7 +137,7 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
         spec_op(b, SPEC_ROOT_READONLY, .number = {0});
     TRY(add_identity(rt, c, b, err));
     spec_op(b, SPEC_WAIT, .number = {0});
-    env_compile(config, hostname, c->credentials.home, &env);
+    env_compile(config, config->tty, hostname, c->credentials.home, &env);
     spec_exec(b, &config->args, &env);
     return 0;
 }
@@ -153,7 +153,7 @@ container_spec(struct runtime *rt, const struct container *c, const struct devic
 }
 
 static int
-add_exec(struct runtime *rt, const struct container *c, const struct strv *command, struct spec_builder *b, struct error *err)
+add_exec(struct runtime *rt, const struct container *c, const struct strv *command, bool tty, struct spec_builder *b, struct error *err)
 {
     const struct container_config *config = c->config;
     cleanup_strv struct strv env = {0};
@@ -161,19 +161,21 @@ add_exec(struct runtime *rt, const struct container *c, const struct strv *comma
     join_cgroups(rt, c->cgroup, b);
     set_oom_score(config, b);
     spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
+    if (tty)
+        spec_op(b, SPEC_CONSOLE, .number = {(uint64_t)c->credentials.uid});
     add_limits(rt, b);
     spec_op(b, SPEC_CHDIR, .text = {str_empty(config->working_dir) ? "/" : config->working_dir}, .number = {0});
     TRY(add_identity(rt, c, b, err));
-    env_compile(config, hostname, c->credentials.home, &env);
+    env_compile(config, tty, hostname, c->credentials.home, &env);
     spec_exec(b, command, &env);
     return 0;
 }
 
 struct spec_builder *
-exec_spec(struct runtime *rt, const struct container *c, const struct strv *command, struct error *err)
+exec_spec(struct runtime *rt, const struct container *c, const struct strv *command, bool tty, struct error *err)
 {
     struct spec_builder *b = spec_new();
-    if (add_exec(rt, c, command, b, err) == 0)
+    if (add_exec(rt, c, command, tty, b, err) == 0)
         return b;
     spec_free(b);
     return NULL;
