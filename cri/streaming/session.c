@@ -36,6 +36,7 @@ struct session {
     struct stream *streams[STREAMS];
     bool begun_status; /* the first byte of the status is sent */
     bool attach, tty;
+    bool input_ended; /* by the client */
 
     struct sink in;
     struct tap out[2];    /* stdout, stderr */
@@ -276,6 +277,7 @@ end_terminal_input(struct session *s)
 static void
 end_input(struct session *s)
 {
+    s->input_ended = true;
     if (s->tty && !s->attach)
         end_terminal_input(s);
     else
@@ -307,6 +309,8 @@ take_master(struct session *s, int master)
         tap_open(&s->out[0], s->list->loop, master, s->streams[STDOUT]);
         if (in >= 0)
             sink_open(&s->in, in);
+        if (s->input_ended)
+            end_terminal_input(s);
     }
     apply_size(s);
 }
