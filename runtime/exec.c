@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "runtime/exec.h"
 #include "runtime/container_spec.h"
 #include "runtime/container_steps.h"
+#include "runtime/exec.h"
 #include "runtime/objects.h"
 #include "runtime/spec.h"
 

@@ -1,4 +1,5 @@
-/* A command in a running container, as ExecSync and streaming sessions run it: in a cgroup of its own, for as long as it lives. For the files of runtime/ only. */
+/* A command in a running container, as ExecSync and streaming sessions run it: in a cgroup of its own, for as long as it lives. For the files of
+ * runtime/ only. */
 #pragma once
 
 #include "runtime/objects.h"

@@ -1,4 +1,5 @@
-/* One fd with a few bytes, over a unix socket (SCM_RIGHTS): how a terminal's master goes from the process that opened it to the monitor, and from there to crispd. Nothing is allocated. */
+/* One fd with a few bytes, over a unix socket (SCM_RIGHTS): how a terminal's master goes from the process that opened it to the monitor, and from
+ * there to crispd. Nothing is allocated. */
 #pragma once
 
 #include <stddef.h>

@@ -105,7 +105,7 @@ static const struct {
     int errnum;
     enum error_kind kind;
 } refusals[] = {
-    {EBUSY, ERR_PRECONDITION}, {ENOENT, ERR_NOT_FOUND},    {EEXIST, ERR_EXISTS},      {EINVAL, ERR_INVALID},
+    {EBUSY, ERR_PRECONDITION}, {ENOENT, ERR_NOT_FOUND},   {EEXIST, ERR_EXISTS},      {EINVAL, ERR_INVALID},
     {EAGAIN, ERR_EXHAUSTED},   {ETIMEDOUT, ERR_DEADLINE}, {ENOSYS, ERR_UNSUPPORTED},
 };
 

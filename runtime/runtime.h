@@ -130,7 +130,6 @@ struct container_config {
     struct strv args;   /* never empty */
     struct strv env;    /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
     char *working_dir;  /* "" : / */
-    struct strv volumes; /* directories the image promises (OCI image spec, "Volumes"): made in the writable layer where missing */
     struct strmap labels, annotations;
     char *log_path; /* relative to the pod's log_directory; "" : no log */
     bool stdin_open, stdin_once, tty;
@@ -243,17 +242,20 @@ struct stream_fds {
     int console; /* one end of a SOCK_SEQPACKET pair: where there is a terminal, its master comes on it with one byte (SCM_RIGHTS); -1 */
 };
 
-/* Run a command in a running container, with a terminal where `tty` (then stdio is not used), to its end: 0 with *status. `fds` are closed as soon as the
- * process has them, and in every other case, so that each stream ends when the process ends it. When the patience ends, the command's whole tree is killed. [CRI Exec] */
-int container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds, const struct cancel *cancel, int *status,
-                          struct error *err);
-/* Take part in the stdio of a running container; with a terminal, stdout has all output and the master is for its size only. Returns 0 when its output has ended or
- * the other ends are closed; a client that reads too slowly is detached with ERR_DEADLINE. `fds` as above. [CRI Attach] */
+/* Run a command in a running container, with a terminal where `tty` (then stdio is not used), to its end: 0 with *status. `fds` are closed as soon as
+ * the process has them, and in every other case, so that each stream ends when the process ends it. When the patience ends, the command's whole tree
+ * is killed. [CRI Exec] */
+int container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds,
+                          const struct cancel *cancel, int *status, struct error *err);
+/* Take part in the stdio of a running container; with a terminal, stdout has all output and the master is for its size only. Returns 0 when its
+ * output has ended or the other ends are closed; a client that reads too slowly is detached with ERR_DEADLINE. `fds` as above. [CRI Attach] */
 int container_attach(struct runtime *rt, const char *id, struct stream_fds *fds, struct error *err);
-/* The network namespace of a ready pod (the node's own where the pod uses that); caller closes, soon: it lives as long as it is held. [CRI PortForward] */
+/* The network namespace of a ready pod (the node's own where the pod uses that); caller closes, soon: it lives as long as it is held. [CRI
+ * PortForward] */
 int pod_open_netns(struct runtime *rt, const char *id, struct error *err);
 
-/* From the cgroups; figures the kernel does not have are -1. The writable layer's are measured by a slow walk in the background, never in the caller's time. */
+/* From the cgroups; figures the kernel does not have are -1. The writable layer's are measured by a slow walk in the background, never in the
+ * caller's time. */
 struct container_stats {
     char id[ID_SIZE];
     const struct container_config *config;

@@ -1,4 +1,5 @@
-/* Exec, Attach and PortForward: what the runtime does for the streaming server. It runs a command or takes part in a container's stdio with the streams it was handed; the bytes are the server's. */
+/* Exec, Attach and PortForward: what the runtime does for the streaming server. It runs a command or takes part in a container's stdio with the
+ * streams it was handed; the bytes are the server's. */
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -28,8 +29,8 @@ exec_stream(struct exec *e, struct stream_fds *fds, int *status, struct error *e
 }
 
 int
-container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds, const struct cancel *cancel, int *status,
-                      struct error *err)
+container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds, const struct cancel *cancel,
+                      int *status, struct error *err)
 {
     struct container *c = container_get(rt, id, err);
     struct exec e = {.rt = rt, .container = c, .command = command, .tty = tty, .cancel = cancel};
@@ -79,7 +80,8 @@ pod_open_netns(struct runtime *rt, const char *id, struct error *err)
     bool ready = pod->phase == POD_PHASE_READY && !pod->stopping;
     pthread_mutex_unlock(&rt->lock);
     cleanup_free char *path = pod_netns_path(rt, pod);
-    int fd = ready ? file_open(AT_FDCWD, str_empty(path) ? "/proc/self/ns/net" : path, O_RDONLY, 0, err) : error_set(err, ERR_PRECONDITION, "it is not ready");
+    int fd = ready ? file_open(AT_FDCWD, str_empty(path) ? "/proc/self/ns/net" : path, O_RDONLY, 0, err)
+                   : error_set(err, ERR_PRECONDITION, "it is not ready");
     if (fd < 0)
         (void)pod_error(pod, err);
     pod_put(rt, pod);

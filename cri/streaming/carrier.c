@@ -27,7 +27,8 @@ free_task(struct task *task)
 }
 
 void
-carrier_init(struct carrier *carrier, const struct carrier_kind *kind, struct conn *conn, const struct conn_owner *callbacks, const struct carrier_user *calls, void *user)
+carrier_init(struct carrier *carrier, const struct carrier_kind *kind, struct conn *conn, const struct conn_owner *callbacks,
+             const struct carrier_user *calls, void *user)
 {
     *carrier = (struct carrier){.kind = kind, .user_calls = calls, .user = user, .conn = conn, .end.run = free_task};
     conn_set_owner(conn, callbacks, carrier);

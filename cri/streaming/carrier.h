@@ -1,10 +1,11 @@
-/* What carries a session's streams to and from its client: SPDY/3.1, WebSocket's channels, or SPDY/3.1 inside of WebSocket's messages. Sessions see streams
- * that open, bring bytes, end, and are reset; the framing is hidden here.
+/* What carries a session's streams to and from its client: SPDY/3.1, WebSocket's channels, or SPDY/3.1 inside of WebSocket's messages. Sessions see
+ * streams that open, bring bytes, end, and are reset; the framing is hidden here.
  *
  *   open ──carrier_finish──▶ all is sent, the client closes ──▶ gone
  *     └──the client is gone or breaks the protocol: user->lost──▶ gone    └── carrier_close at any time
  *
- * A carrier owns its connection and streams and frees itself once it is gone and the running handler has returned; its user forgets it with those calls. */
+ * A carrier owns its connection and streams and frees itself once it is gone and the running handler has returned; its user forgets it with those
+ * calls. */
 #pragma once
 
 #include <uthash.h>
@@ -31,8 +32,8 @@ struct carrier_user {
     void (*lost)(void *user);
 };
 
-/* One kind of framing. A message's bytes stand at `frame + before`; `seal` puts the framing around them, at most `after(length)` bytes more behind them, and returns
- * the frame's length. */
+/* One kind of framing. A message's bytes stand at `frame + before`; `seal` puts the framing around them, at most `after(length)` bytes more behind
+ * them, and returns the frame's length. */
 struct carrier_kind {
     size_t before;
     size_t (*after)(const struct carrier *carrier, size_t length);
@@ -79,7 +80,8 @@ void carrier_finish(struct carrier *carrier, bool normal);
 void carrier_close(struct carrier *carrier);
 
 /* For the kinds. */
-void carrier_init(struct carrier *carrier, const struct carrier_kind *kind, struct conn *conn, const struct conn_owner *callbacks, const struct carrier_user *calls, void *user);
+void carrier_init(struct carrier *carrier, const struct carrier_kind *kind, struct conn *conn, const struct conn_owner *callbacks,
+                  const struct carrier_user *calls, void *user);
 struct stream *carrier_find(const struct carrier *carrier, uint32_t id);
 struct stream *carrier_add(struct carrier *carrier, uint32_t id);
 /* What the client has done. */

@@ -233,10 +233,10 @@ free_carrier(struct carrier *carrier)
     free(of(carrier));
 }
 
-#define KIND(before_, input_)                                                                                                              \
-    {                                                                                                                                      \
-        .before = (before_), .after = no_more, .seal = seal, .accept = reply, .reset = reset, .farewell = farewell, .input = (input_),     \
-        .stop = stop, .free = free_carrier, .ends_streams = true, .cut_looks_well = true,                                                  \
+#define KIND(before_, input_)                                                                                                                        \
+    {                                                                                                                                                \
+        .before = (before_), .after = no_more, .seal = seal, .accept = reply, .reset = reset, .farewell = farewell, .input = (input_), .stop = stop, \
+        .free = free_carrier, .ends_streams = true, .cut_looks_well = true,                                                                          \
     }
 static const struct carrier_kind plain = KIND(SPDY_HEADER_BYTES, read_spdy), tunnelled = KIND(TUNNEL_HEADER + SPDY_HEADER_BYTES, read_tunnel);
 static const struct conn_owner plain_calls = {read_spdy, carrier_room, carrier_lost}, tunnel_calls = {read_tunnel, carrier_room, carrier_lost};

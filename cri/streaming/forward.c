@@ -31,8 +31,8 @@ struct pair {
     struct watch connecting;
     struct sink in;
     struct tap out;
-    bool in_done;         /* the client has ended it, and all it sent was written */
-    struct timer timer;   /* until both streams are there */
+    bool in_done;       /* the client has ended it, and all it sent was written */
+    struct timer timer; /* until both streams are there */
 };
 
 struct forward {
@@ -195,7 +195,8 @@ try_next(struct pair *p)
         p->family++;
     if (p->family == FAMILIES) {
         char words[160];
-        (void)snprintf(words, sizeof words, "port %u of the pod: nothing could be reached on localhost by IPv4 or IPv6: %s", p->port, strerrordesc_np(p->errnum));
+        (void)snprintf(words, sizeof words, "port %u of the pod: nothing could be reached on localhost by IPv4 or IPv6: %s", p->port,
+                       strerrordesc_np(p->errnum));
         pair_fail(p, words);
         return;
     }
@@ -208,7 +209,8 @@ try_next(struct pair *p)
         connect_ended(p, errnum);
 }
 
-/* A socket belongs to the network its thread was in when it was made. The loop's thread goes there and comes back; if it could not, crispd would listen in the pod. */
+/* A socket belongs to the network its thread was in when it was made. The loop's thread goes there and comes back; if it could not, crispd would
+ * listen in the pod. */
 static int
 make_sockets(int netns, int sockets[FAMILIES])
 {
@@ -426,8 +428,8 @@ forward_new(struct forward_list *list, struct conn *conn, const struct agreement
     DL_APPEND(list->first, f);
     list->count++;
     bool channels = agreement->way == OVER_CHANNELS;
-    f->carrier = channels ? carrier_websocket_new(conn, agreement->base64, false, &carrier_calls, f) :
-                            carrier_spdy_new(conn, agreement->way == OVER_TUNNEL, &carrier_calls, f);
+    f->carrier = channels ? carrier_websocket_new(conn, agreement->base64, false, &carrier_calls, f)
+                          : carrier_spdy_new(conn, agreement->way == OVER_TUNNEL, &carrier_calls, f);
     timer_set(list->loop, &f->idle, list->idle_ns, idle_over);
     if (channels)
         open_channels(f);

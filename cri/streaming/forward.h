@@ -1,5 +1,5 @@
-/* A port-forward session: any number of forwarded connections, each a pair of streams (data, error) on the client's side and a socket into the pod's network on the other.
- * What befalls one of them ends that one only; the session lives until its client leaves, or is idle for too long.
+/* A port-forward session: any number of forwarded connections, each a pair of streams (data, error) on the client's side and a socket into the pod's
+ * network on the other. What befalls one of them ends that one only; the session lives until its client leaves, or is idle for too long.
  *
  * A connection is made to localhost in the pod's network, by IPv4, then by IPv6. */
 #pragma once

@@ -7,14 +7,15 @@
 #include "base/str.h"
 
 struct http_request {
-    bool spdy, websocket; /* what it asks to be upgraded to */
-    struct strv path;     /* "/exec/TOKEN" in its parts */
+    bool spdy, websocket;  /* what it asks to be upgraded to */
+    struct strv path;      /* "/exec/TOKEN" in its parts */
     struct strv protocols; /* X-Stream-Protocol-Version or Sec-WebSocket-Protocol, in the client's order */
     bool has_protocols;
     char *websocket_key, *websocket_version;
 };
 
-/* Parse what came so far: the request's length in bytes, 0: more is needed, or -1: it is none. Fills `out` when it is whole; http_request_free in every case. */
+/* Parse what came so far: the request's length in bytes, 0: more is needed, or -1: it is none. Fills `out` when it is whole; http_request_free in
+ * every case. */
 long http_request_parse(struct http_request *out, const char *data, size_t length);
 void http_request_free(struct http_request *request);
 #define cleanup_http_request cleanup(http_request_free)

@@ -1,5 +1,6 @@
-/* The streaming server's event loop: one thread that waits for fds, times, and messages from other threads. Everything in cri/streaming/ lives in it but tokens and the
- * jobs that wait for a process; its handlers never block. Events are taken one at a time, so a handler may end any watch, its own too. */
+/* The streaming server's event loop: one thread that waits for fds, times, and messages from other threads. Everything in cri/streaming/ lives in it
+ * but tokens and the jobs that wait for a process; its handlers never block. Events are taken one at a time, so a handler may end any watch, its own
+ * too. */
 #pragma once
 
 #include <stdbool.h>

@@ -84,7 +84,8 @@ static void
 refuse(struct visitor *v, const char *status, const char *words, const char *const accepted[])
 {
     cleanup_buf struct buf answer = BUF(4096);
-    (void)buf_addf(&answer, "HTTP/1.1 %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\nConnection: close\r\n", status, strlen(words) + 1);
+    (void)buf_addf(&answer, "HTTP/1.1 %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\nConnection: close\r\n", status,
+                   strlen(words) + 1);
     for (; accepted && *accepted; accepted++)
         (void)buf_addf(&answer, "X-Accepted-Stream-Protocol-Versions: %s\r\n", *accepted);
     (void)buf_addf(&answer, "\r\n%s\n", words);
@@ -114,7 +115,9 @@ agree(struct agreement *agreement, bool websocket, const char *protocol)
 {
     bool versioned = protocol[0] == 'v';
     *agreement = (struct agreement){
-        .way = !websocket ? OVER_SPDY : strcmp(protocol, tunnel) == 0 ? OVER_TUNNEL : OVER_CHANNELS,
+        .way = !websocket                      ? OVER_SPDY
+               : strcmp(protocol, tunnel) == 0 ? OVER_TUNNEL
+                                               : OVER_CHANNELS,
         .base64 = strstr(protocol, "base64") != NULL,
         .version = versioned ? protocol[1] - '0' : 1,
     };
@@ -133,9 +136,9 @@ send_websocket_upgrade(struct conn *conn, const struct http_request *request, co
 {
     char key[WEBSOCKET_ACCEPT_SIZE];
     websocket_accept(request->websocket_key, key);
-    cleanup_free char *text = str_printf("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n", key,
-                                         request->has_protocols ? "Sec-WebSocket-Protocol: " : "", request->has_protocols ? protocol : "",
-                                         request->has_protocols ? "\r\n" : "");
+    cleanup_free char *text = str_printf(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n", key,
+        request->has_protocols ? "Sec-WebSocket-Protocol: " : "", request->has_protocols ? protocol : "", request->has_protocols ? "\r\n" : "");
     conn_send(conn, text, strlen(text));
 }
 
@@ -159,7 +162,9 @@ choose(const struct route *route, const struct http_request *request)
     if (request->spdy)
         return http_choose(request, route->spdy);
     /* A WebSocket client that names none is one of the first days. */
-    return request->has_protocols ? http_choose(request, route->websocket) : route->kind == ERRAND_PORT_FORWARD ? "v4.channel.k8s.io" : "channel.k8s.io";
+    return request->has_protocols               ? http_choose(request, route->websocket)
+           : route->kind == ERRAND_PORT_FORWARD ? "v4.channel.k8s.io"
+                                                : "channel.k8s.io";
 }
 
 /* The token is used up by the request, whatever is wrong with it. */

@@ -243,7 +243,8 @@ parse_size(struct session *s, const char *text, size_t length)
 {
     int width = 0, height = 0;
     json_t *json = json_loadb(text, length, 0, NULL);
-    if (json && json_unpack(json, "{s:i, s:i}", "Width", &width, "Height", &height) == 0 && width > 0 && height > 0 && width <= UINT16_MAX && height <= UINT16_MAX) {
+    if (json && json_unpack(json, "{s:i, s:i}", "Width", &width, "Height", &height) == 0 && width > 0 && height > 0 && width <= UINT16_MAX &&
+        height <= UINT16_MAX) {
         s->size = (struct winsize){.ws_col = (unsigned short)width, .ws_row = (unsigned short)height};
         apply_size(s);
     }
@@ -264,7 +265,8 @@ resize_data(struct session *s, const char *data, size_t length)
     }
 }
 
-/* A terminal cannot be half-closed: the line's end is a character, where the terminal has one. An attached client that ends its input does not end the container's. */
+/* A terminal cannot be half-closed: the line's end is a character, where the terminal has one. An attached client that ends its input does not end
+ * the container's. */
 static void
 end_terminal_input(struct session *s)
 {
@@ -421,7 +423,8 @@ close_theirs(struct session *s)
     cleanup_closep(&s->fds.console);
 }
 
-/* A client of SPDY takes a connection that is cut for success, unless the error stream has something that is no whole status: so its first byte goes now. */
+/* A client of SPDY takes a connection that is cut for success, unless the error stream has something that is no whole status: so its first byte goes
+ * now. */
 static void
 begin_status(struct session *s)
 {
@@ -583,8 +586,8 @@ session_new(struct session_list *list, struct conn *conn, const struct agreement
 {
     struct session *s = session_make(list, agreement, errand);
     bool channels = agreement->way == OVER_CHANNELS;
-    s->carrier = channels ? carrier_websocket_new(conn, agreement->base64, agreement->version >= 5, &carrier_calls, s) :
-                            carrier_spdy_new(conn, agreement->way == OVER_TUNNEL, &carrier_calls, s);
+    s->carrier = channels ? carrier_websocket_new(conn, agreement->base64, agreement->version >= 5, &carrier_calls, s)
+                          : carrier_spdy_new(conn, agreement->way == OVER_TUNNEL, &carrier_calls, s);
     timer_set(list->loop, &s->idle, list->idle_ns, idle_over);
     struct carrier *carrier = s->carrier;
     if (channels)

@@ -3,7 +3,8 @@
  *   opening ──all streams are there──▶ running ──the process has ended──▶ draining ──its output has been read──▶ (status said) gone
  *      └──30 s──▶ gone                    └──the client is gone──▶ abandoned ──the job has ended──▶ gone
  *
- * All lives in the loop's thread but the job. A session owns its fds and buffers and is closed from any side: the process', the client's, time's, the server's. */
+ * All lives in the loop's thread but the job. A session owns its fds and buffers and is closed from any side: the process', the client's, time's, the
+ * server's. */
 #pragma once
 
 #include <jansson.h>

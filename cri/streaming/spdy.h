@@ -1,7 +1,8 @@
 /* SPDY/3.1 frames as far as streaming needs them: reading what a client sends, incrementally, and making what a server answers.
  * Source: the SPDY Protocol Draft 3.1 (chromium.org), and what Kubernetes' clients really send (docs of the format are in spdy.c's tables).
  *
- * Only the reading side has a compressor's state: each header block is inflated, also those of streams that are refused. All that is answered is constant. */
+ * Only the reading side has a compressor's state: each header block is inflated, also those of streams that are refused. All that is answered is
+ * constant. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,7 +17,7 @@ enum spdy_reset { SPDY_PROTOCOL_ERROR = 1, SPDY_INVALID_STREAM = 2, SPDY_REFUSED
 
 /* What a stream says it is. Empty: not said. */
 struct stream_headers {
-    char type[16];       /* streamtype: error, stdin, stdout, stderr, resize, data */
+    char type[16]; /* streamtype: error, stdin, stdout, stderr, resize, data */
     char port[8];
     char request_id[24]; /* requestid */
 };
@@ -34,11 +35,11 @@ struct spdy_reader {
     const struct spdy_events *events;
     void *arg;
     unsigned char header[SPDY_HEADER_BYTES];
-    size_t have;      /* of the header */
-    size_t remaining; /* of the payload */
+    size_t have;        /* of the header */
+    size_t remaining;   /* of the payload */
     struct buf control; /* a control frame's payload */
     z_stream inflate;
-    bool inflating; /* inflate is initialized */
+    bool inflating;    /* inflate is initialized */
     bool stopped;      /* set by whoever wants nothing more of it, from an event too */
     const char *wrong; /* why spdy_read failed */
 };

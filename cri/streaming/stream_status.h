@@ -1,5 +1,5 @@
-/* How a command ended, as the client reads it from the error stream: text for versions 1 to 3 of channel.k8s.io (nothing: well), a Status of Kubernetes'
- * API in JSON from 4 on. */
+/* How a command ended, as the client reads it from the error stream: text for versions 1 to 3 of channel.k8s.io (nothing: well), a Status of
+ * Kubernetes' API in JSON from 4 on. */
 #pragma once
 
 #include "base/error.h"

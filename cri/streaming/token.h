@@ -1,5 +1,5 @@
-/* What Exec, Attach and PortForward asked for, kept under a token until the client comes for it: once, within 60 s, at most 1000 at a time. The token is all that
- * authenticates the client. Any thread may call. */
+/* What Exec, Attach and PortForward asked for, kept under a token until the client comes for it: once, within 60 s, at most 1000 at a time. The token
+ * is all that authenticates the client. Any thread may call. */
 #pragma once
 
 #include <stdbool.h>

@@ -21,7 +21,7 @@ struct websocket_reader {
     unsigned char header[14];
     size_t have, need; /* of the header */
     uint64_t remaining;
-    size_t masked;     /* bytes of the payload so far: where in the mask it goes on */
+    size_t masked;                 /* bytes of the payload so far: where in the mask it goes on */
     enum websocket_opcode message; /* under way; WEBSOCKET_MORE: none */
     bool message_begun;            /* a piece of it was handed on */
     char control[WEBSOCKET_CONTROL_MAX];

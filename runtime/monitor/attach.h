@@ -2,9 +2,9 @@
  *
  *   free ──attach_begin──▶ attached ──its output has ended, or crispd closed its ends, or it was too slow──▶ free (the ATTACH is answered)
  *
- * A client has a pipe and one chunk of 64 KiB for each stream. Where both are full the container's stream is not read (held), so that a client that keeps up on the whole loses
- * nothing; for a while only: what a client may hold a container up is a budget of STALL_BUDGET_NS that comes back at a tenth of the time's pace. Whoever has used
- * it up is detached, so that no client stalls a container or its log.
+ * A client has a pipe and one chunk of 64 KiB for each stream. Where both are full the container's stream is not read (held), so that a client that
+ * keeps up on the whole loses nothing; for a while only: what a client may hold a container up is a budget of STALL_BUDGET_NS that comes back at a
+ * tenth of the time's pace. Whoever has used it up is detached, so that no client stalls a container or its log.
  *
  * When the first client that had stdin leaves or closes it, stdin_once closes the container's [CRI ContainerConfig.stdin_once]. */
 #pragma once
@@ -36,9 +36,9 @@ struct attachment {
     struct source in; /* the pipe's read end; paused while something waits */
     bool had_input;
     size_t in_from, in_waiting;
-    int64_t stall_ns;           /* monotonic, when the present stall began; 0: none */
-    int64_t debt_ns, debt_at_ns; /* what of the budget was used, as of then */
-    struct copy copies[2];      /* stdout, stderr */
+    int64_t stall_ns;                 /* monotonic, when the present stall began; 0: none */
+    int64_t debt_ns, debt_at_ns;      /* what of the budget was used, as of then */
+    struct copy copies[2];            /* stdout, stderr */
     char in_data[ATTACH_INPUT_BYTES]; /* the large ones at the end: pages that most never touch */
     char data[2][ATTACH_OUTPUT_BYTES];
 };

@@ -198,8 +198,7 @@ handle_end(struct monitor *m, struct message *request, struct asker asker)
 static void (*const handlers[PROTOCOL_TYPE_COUNT])(struct monitor *m, struct message *request, struct asker asker) = {
     [PROTOCOL_POD] = handle_pod,       [PROTOCOL_LIST] = handle_list,           [PROTOCOL_CREATE] = handle_create, [PROTOCOL_START] = handle_start,
     [PROTOCOL_SIGNAL] = handle_signal, [PROTOCOL_KILL] = handle_kill,           [PROTOCOL_DELETE] = handle_delete, [PROTOCOL_REOPEN] = handle_reopen,
-    [PROTOCOL_EXEC] = handle_exec,     [PROTOCOL_EXEC_KILL] = handle_exec_kill, [PROTOCOL_END] = handle_end,
-    [PROTOCOL_ATTACH] = handle_attach,
+    [PROTOCOL_EXEC] = handle_exec,     [PROTOCOL_EXEC_KILL] = handle_exec_kill, [PROTOCOL_END] = handle_end,       [PROTOCOL_ATTACH] = handle_attach,
 };
 
 void

@@ -15,9 +15,9 @@ struct asker {
 
 struct source {
     void (*ready)(struct monitor *m, struct source *source);
-    int fd;       /* owned; -1: none */
+    int fd;          /* owned; -1: none */
     uint32_t events; /* what is waited for; 0: only that the other end is gone */
-    bool watched; /* in the epoll set */
+    bool watched;    /* in the epoll set */
 };
 
 void source_open(struct monitor *m, struct source *source, int fd, void (*ready)(struct monitor *m, struct source *source));

@@ -64,8 +64,8 @@ struct log {
 
 struct stdio {
     bool tty, stdin_once;
-    int64_t rate;    /* bytes a second; 0: no limit */
-    int64_t paid_ns; /* monotonic: what was read so far is paid for then, at that rate */
+    int64_t rate;     /* bytes a second; 0: no limit */
+    int64_t paid_ns;  /* monotonic: what was read so far is paid for then, at that rate */
     struct source in; /* where input for the container is written (pipe or terminal): watched while an attached client waits for room */
     struct stream out, err;
     struct log log;

@@ -298,8 +298,9 @@ func TestStreamingAbnormalEnds(t *testing.T) {
 		}
 		t.Fatalf("commands are left:\n%s", left)
 	}
+	files := crispdFiles(t)
 	round(10)
-	files, memory := crispdFiles(t), crispdKilobytes(t)
+	memory := crispdKilobytes(t)
 	round(100)
 	eventually(t, 15*time.Second, fmt.Sprintf("as many files of crispd as before (%d)", files), func() bool { return crispdFiles(t) <= files })
 	if now := crispdKilobytes(t); now > memory+2048 {

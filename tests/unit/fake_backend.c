@@ -257,8 +257,8 @@ resources_free(struct resources *resources)
 }
 
 int
-container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds, const struct cancel *cancel, int *status,
-                      struct error *err)
+container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds, const struct cancel *cancel,
+                      int *status, struct error *err)
 {
     (void)rt;
     (void)command;
