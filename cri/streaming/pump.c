@@ -118,7 +118,7 @@ update(struct sink *sink)
 static void
 flush(struct sink *sink)
 {
-    ssize_t n = sink_write(sink, sink->waiting.data + sink->from, waiting(sink));
+    ssize_t n = waiting(sink) ? sink_write(sink, sink->waiting.data + sink->from, waiting(sink)) : 0;
     if (n < 0)
         return;
     sink->from += (size_t)n;
