@@ -130,6 +130,7 @@ struct container_config {
     struct strv args;   /* never empty */
     struct strv env;    /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
     char *working_dir;  /* "" : / */
+    struct strv volumes; /* directories the image promises (OCI image spec, "Volumes"): made in the writable layer where missing */
     struct strmap labels, annotations;
     char *log_path; /* relative to the pod's log_directory; "" : no log */
     bool stdin_open, stdin_once, tty;

@@ -545,15 +545,20 @@ func (p *pod) echo(t *testing.T, address string) (port int) {
 	go func() {
 		golang.LockOSThread()
 		defer golang.UnlockOSThread()
-		enter := func(path string) {
-			if namespace, err := os.Open(path); err == nil {
-				syscall.RawSyscall(308 /* setns */, namespace.Fd(), syscall.CLONE_NEWNET, 0)
-				namespace.Close()
-			}
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			t.Error(err)
 		}
-		enter(filepath.Join(stateDir, "netns", p.id)) // not there: the pod uses the node's
+		defer home.Close()
+		enter := func(namespace *os.File) {
+			syscall.RawSyscall(308 /* setns */, namespace.Fd(), syscall.CLONE_NEWNET, 0)
+		}
+		if theirs, err := os.Open(filepath.Join(stateDir, "netns", p.id)); err == nil { // else the pod uses the node's
+			enter(theirs)
+			theirs.Close()
+		}
 		listener, err := net.Listen("tcp", address)
-		enter("/proc/self/ns/net")
+		enter(home)
 		if err != nil {
 			t.Error(err)
 		}
