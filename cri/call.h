@@ -10,12 +10,14 @@
 struct configuration;
 struct images;
 struct runtime;
+struct streaming;
 
 /* What handlers work with; set once, before the first call. */
 struct services {
     const struct configuration *configuration;
     struct images *images;
     struct runtime *runtime;
+    struct streaming *streaming;
 };
 
 struct call {

@@ -73,6 +73,19 @@ const struct config_key configuration_keys[] = {
     LIST("security", "cdi_dirs", security.cdi_dirs, "/etc/cdi /var/run/cdi",
          "Where files that describe CDI devices are; what is in a later directory holds."),
 
+    STRING("streaming", "address", streaming.address, "127.0.0.1",
+         "IP address on which exec, attach and port-forward are served; the kubelet connects to it."),
+    NUMBER("streaming", "port", streaming.port, "0", 0, 65535,
+         "And the port; 0: any."),
+    PATH("streaming", "tls_cert", streaming.tls_cert, "",
+         "Certificate (PEM, with its chain) with which they are served by TLS; empty: without."),
+    PATH("streaming", "tls_key", streaming.tls_key, "",
+         "And its private key (PEM)."),
+    NUMBER("streaming", "idle_timeout_seconds", streaming.idle_timeout_seconds, "14400", 1, 31536000,
+         "How long a session may be without a byte in either direction before it is ended."),
+    NUMBER("streaming", "sessions", streaming.sessions, "1024", 1, 16384,
+         "How many sessions may be open at once."),
+
     PATH("cgroup", "pods", cgroup.pods, "/crisp",
          "Parent cgroup of pods whose request names none."),
     PATH("cgroup", "monitors", cgroup.monitors, "/crisp-monitors",
@@ -124,6 +137,8 @@ check(const struct configuration *c, struct error *err)
         return error_set(err, ERR_INVALID, "network.bridge: \"%s\" is no name of an interface", c->network.bridge);
     if (seccomp_check(c->security.seccomp_unset, err) < 0)
         return error_prefix(err, "security.seccomp_unset");
+    if (str_empty(c->streaming.tls_cert) != str_empty(c->streaming.tls_key))
+        return error_set(err, ERR_INVALID, "streaming.tls_cert and streaming.tls_key go together: one of them is empty");
     if (strlen(c->socket) > 107)
         return error_set(err, ERR_INVALID, "socket: the path is longer than the 107 bytes a unix socket may have");
     return 0;

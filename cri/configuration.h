@@ -32,6 +32,10 @@ struct configuration {
         struct strv masked_paths, readonly_paths, cdi_dirs;
     } security;
     struct {
+        char *address, *tls_cert, *tls_key;
+        int64_t port, idle_timeout_seconds, sessions;
+    } streaming;
+    struct {
         char *pods, *monitors;
     } cgroup;
     struct {

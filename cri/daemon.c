@@ -19,6 +19,7 @@
 #include "cri/listener.h"
 #include "cri/server.h"
 #include "cri/service_manager.h"
+#include "cri/streaming/server.h"
 #include "imageservice/imageservice.h"
 #include "runtime/runtime.h"
 
@@ -126,6 +127,21 @@ open_runtime(const struct configuration *c, struct images *images, struct runtim
     return runtime_open(&options, out, err) < 0 ? error_prefix(err, "open the pods in %s", c->root) : 0;
 }
 
+static struct streaming *
+open_streaming(const struct configuration *c, struct runtime *rt, struct error *err)
+{
+    struct streaming_options options = {
+        .address = c->streaming.address,
+        .port = (uint16_t)c->streaming.port,
+        .tls_cert = c->streaming.tls_cert,
+        .tls_key = c->streaming.tls_key,
+        .idle_ns = c->streaming.idle_timeout_seconds * NS_PER_SECOND,
+        .sessions = (size_t)c->streaming.sessions,
+        .runtime = rt,
+    };
+    return streaming_open(&options, err);
+}
+
 static void
 accept_all(const struct listener *listener, struct server *server)
 {
@@ -188,7 +204,8 @@ serve_services(const struct configuration *c, const struct services *services, i
     leave_in_time();
     listener_close(&listener);
     int64_t now = clock_monotonic_ns();
-    if (!server_stop(server, now + GIVE_UP_AFTER_SECONDS * NS_PER_SECOND, now + (DAEMON_STOP_SECONDS - 1) * NS_PER_SECOND)) {
+    bool streams_ended = streaming_close(services->streaming, now + GIVE_UP_AFTER_SECONDS * NS_PER_SECOND);
+    if (!server_stop(server, now + GIVE_UP_AFTER_SECONDS * NS_PER_SECOND, now + (DAEMON_STOP_SECONDS - 1) * NS_PER_SECOND) || !streams_ended) {
         log_warn("calls do not end; crispd leaves without them");
         _exit(EXIT_SUCCESS); /* their threads still use what would be closed below */
     }
@@ -206,7 +223,8 @@ daemon_run(const struct configuration *c, struct error *err)
     int result = open_runtime(c, services.images, &services.runtime, err);
     if (result == 0) {
         images_collect(services.images);
-        result = serve_services(c, &services, signals, err);
+        services.streaming = open_streaming(c, services.runtime, err);
+        result = services.streaming ? serve_services(c, &services, signals, err) : -1;
         runtime_close(services.runtime);
     }
     images_close(services.images);

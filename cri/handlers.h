@@ -18,6 +18,9 @@ rpc_handler containers_status, containers_list;
 /* exec.c */
 rpc_handler exec_sync;
 
+/* streaming.c */
+rpc_handler streaming_exec, streaming_attach, streaming_port_forward;
+
 /* stats.c */
 rpc_handler stats_container, stats_list_containers;
 

@@ -163,7 +163,7 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     TRY(add_identity(rt, c, b, err));
     spec_op(b, SPEC_WAIT, .number = {0});
     TRY(seccomp_add(rt->seccomp, c->credentials.filter, b, err)); /* after the wait: what it forbids is the program's business, not ours */
-    env_compile(config, hostname, c->credentials.home, &env);
+    env_compile(config, config->tty, hostname, c->credentials.home, &env);
     spec_exec(b, &config->args, &env);
     return 0;
 }
@@ -179,7 +179,7 @@ container_spec(struct runtime *rt, const struct container *c, const struct devic
 }
 
 static int
-add_exec(struct runtime *rt, const struct container *c, const struct strv *command, struct spec_builder *b, struct error *err)
+add_exec(struct runtime *rt, const struct container *c, const struct strv *command, bool tty, struct spec_builder *b, struct error *err)
 {
     const struct container_config *config = c->config;
     cleanup_strv struct strv env = {0};
@@ -188,20 +188,22 @@ add_exec(struct runtime *rt, const struct container *c, const struct strv *comma
     set_oom_score(config, b);
     add_profile(c, b);
     spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
+    if (tty)
+        spec_op(b, SPEC_CONSOLE, .number = {(uint64_t)c->credentials.uid});
     add_limits(rt, b);
     spec_op(b, SPEC_CHDIR, .text = {str_empty(config->working_dir) ? "/" : config->working_dir}, .number = {0});
     TRY(add_identity(rt, c, b, err));
     TRY(seccomp_add(rt->seccomp, c->credentials.filter, b, err));
-    env_compile(config, hostname, c->credentials.home, &env);
+    env_compile(config, tty, hostname, c->credentials.home, &env);
     spec_exec(b, command, &env);
     return 0;
 }
 
 struct spec_builder *
-exec_spec(struct runtime *rt, const struct container *c, const struct strv *command, struct error *err)
+exec_spec(struct runtime *rt, const struct container *c, const struct strv *command, bool tty, struct error *err)
 {
     struct spec_builder *b = spec_new();
-    if (add_exec(rt, c, command, b, err) == 0)
+    if (add_exec(rt, c, command, tty, b, err) == 0)
         return b;
     spec_free(b);
     return NULL;

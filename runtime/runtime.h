@@ -246,6 +246,24 @@ int container_exec(struct runtime *rt, const char *id, const struct strv *comman
                    struct exec_result *result, struct error *err);
 void exec_result_free(struct exec_result *result);
 
+/* A client's streams on their way to a process: pipes' ends for its stdin, stdout and stderr; -1: not wanted. */
+struct stream_fds {
+    int stdio[3];
+    int console; /* one end of a SOCK_SEQPACKET pair: where there is a terminal, its master comes on it with one byte (SCM_RIGHTS); -1 */
+};
+
+/* Run a command in a running container, with a terminal where `tty` (then stdio is not used), to its end: 0 with *status. `fds` are closed as soon as
+ * the process has them, and in every other case, so that each stream ends when the process ends it. When the patience ends, the command's whole tree
+ * is killed. [CRI Exec] */
+int container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds,
+                          const struct cancel *cancel, int *status, struct error *err);
+/* Take part in the stdio of a running container; with a terminal, stdout has all output and the master is for its size only. Returns 0 when its
+ * output has ended or the other ends are closed; a client that reads too slowly is detached with ERR_DEADLINE. `fds` as above. [CRI Attach] */
+int container_attach(struct runtime *rt, const char *id, struct stream_fds *fds, struct error *err);
+/* The network namespace of a ready pod (the node's own where the pod uses that); caller closes, soon: it lives as long as it is held. [CRI
+ * PortForward] */
+int pod_open_netns(struct runtime *rt, const char *id, struct error *err);
+
 /* From the cgroups; figures the kernel does not have are -1. The writable layer's are measured by a slow walk in the background, never in the
  * caller's time. */
 struct container_stats {

@@ -1,9 +1,9 @@
 #include <errno.h>
 #include <stdio.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/fd_pass.h"
 #include "runtime/monitor/launch.h"
 #include "runtime/monitor/monitor.h"
 #include "runtime/protocol.h"
@@ -22,11 +22,20 @@ slot_take(struct monitor *m)
 }
 
 static void
+console_close(struct exec *e)
+{
+    if (e->console >= 0)
+        (void)close(e->console);
+    e->console = -1;
+}
+
+static void
 channel_ready(struct monitor *m, struct source *source)
 {
     struct exec *e = container_of(source, struct exec, task.channel);
     struct launch_report report;
-    ssize_t n = recv(source->fd, &report, sizeof report, MSG_DONTWAIT);
+    int passed;
+    ssize_t n = fd_receive(source->fd, &report, sizeof report, &passed);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n != (ssize_t)sizeof report) {
@@ -37,6 +46,10 @@ channel_ready(struct monitor *m, struct source *source)
         e->task.failed_op = report.op;
         e->task.failed_errno = report.errnum;
     }
+    if (report.kind == REPORT_CONSOLE && passed >= 0)
+        (void)fd_send(e->console, "c", 1, passed);
+    if (passed >= 0)
+        (void)close(passed);
 }
 
 static int
@@ -47,6 +60,7 @@ clone_exec(struct monitor *m, struct exec *e, const struct container *c, struct 
     for (int i = 0; i < 3; i++)
         plan.stdio[i] = protocol_take_fd(request, roles[i]);
     e->task.cgroup = protocol_take_fd(request, FD_CGROUP);
+    e->console = protocol_take_fd(request, FD_CONSOLE);
     int errnum = task_clone(m, &e->task, &plan, channel_ready);
     for (int i = 0; i < 3; i++)
         if (plan.stdio[i] >= 0)
@@ -74,6 +88,7 @@ exec_start(struct monitor *m, struct message *request, struct asker asker)
     if (!errnum)
         return;
     task_close(m, &e->task);
+    console_close(e);
     answer_error(m, &e->asker, errnum, -1, "clone a process");
 }
 
@@ -109,4 +124,5 @@ exec_reaped(struct monitor *m, struct exec *e, int status)
     }
     e->task.pid = 0;
     task_close(m, &e->task);
+    console_close(e);
 }

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "runtime/fd_pass.h"
 #include "runtime/monitor/launch.h"
 
 static int
@@ -171,14 +172,7 @@ static int
 send_master(struct launch *l, const struct spec_op *op, int master)
 {
     struct launch_report report = {.kind = REPORT_CONSOLE, .op = (int32_t)(op - l->spec->ops)};
-    struct iovec data = {&report, sizeof report};
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-    memcpy(CMSG_DATA(&control.header), &master, sizeof master);
-    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    return failed(sendmsg(l->channel, &message, MSG_NOSIGNAL));
+    return failed(fd_send(l->channel, &report, sizeof report, master));
 }
 
 static int

@@ -115,7 +115,7 @@ next_due(const struct monitor *m)
         if (c->exit_untold)
             due = earlier(due, monitor_now() + 100 * NS_PER_MS);
     }
-    return due;
+    return earlier(due, attach_due(m));
 }
 
 static void
@@ -131,6 +131,7 @@ handle_due(struct monitor *m)
             container_tell_exit(m, c);
         container_advance(m, c);
     }
+    attach_advance(m, now);
     monitor_maybe_end(m);
 }
 

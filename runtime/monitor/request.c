@@ -175,6 +175,14 @@ handle_exec_kill(struct monitor *m, struct message *request, struct asker asker)
 }
 
 static void
+handle_attach(struct monitor *m, struct message *request, struct asker asker)
+{
+    struct container *c = container_named(m, request, &asker);
+    if (c)
+        attach_begin(m, c, request, asker);
+}
+
+static void
 handle_end(struct monitor *m, struct message *request, struct asker asker)
 {
     (void)request;
@@ -190,7 +198,7 @@ handle_end(struct monitor *m, struct message *request, struct asker asker)
 static void (*const handlers[PROTOCOL_TYPE_COUNT])(struct monitor *m, struct message *request, struct asker asker) = {
     [PROTOCOL_POD] = handle_pod,       [PROTOCOL_LIST] = handle_list,           [PROTOCOL_CREATE] = handle_create, [PROTOCOL_START] = handle_start,
     [PROTOCOL_SIGNAL] = handle_signal, [PROTOCOL_KILL] = handle_kill,           [PROTOCOL_DELETE] = handle_delete, [PROTOCOL_REOPEN] = handle_reopen,
-    [PROTOCOL_EXEC] = handle_exec,     [PROTOCOL_EXEC_KILL] = handle_exec_kill, [PROTOCOL_END] = handle_end,
+    [PROTOCOL_EXEC] = handle_exec,     [PROTOCOL_EXEC_KILL] = handle_exec_kill, [PROTOCOL_END] = handle_end,       [PROTOCOL_ATTACH] = handle_attach,
 };
 
 void

@@ -257,6 +257,34 @@ resources_free(struct resources *resources)
 }
 
 int
+container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds, const struct cancel *cancel,
+                      int *status, struct error *err)
+{
+    (void)rt;
+    (void)command;
+    (void)tty;
+    (void)fds;
+    (void)cancel;
+    (void)status;
+    return nothing_there(id, err);
+}
+
+int
+container_attach(struct runtime *rt, const char *id, struct stream_fds *fds, struct error *err)
+{
+    (void)rt;
+    (void)fds;
+    return nothing_there(id, err);
+}
+
+int
+pod_open_netns(struct runtime *rt, const char *id, struct error *err)
+{
+    (void)rt;
+    return nothing_there(id, err);
+}
+
+int
 container_exec(struct runtime *rt, const char *id, const struct strv *command, int64_t timeout_ns, const struct cancel *cancel,
                struct exec_result *result, struct error *err)
 {
