@@ -1,6 +1,8 @@
 /* One call of an rpc, as its handler sees it: what it may use, whose patience it must watch, and memory that lives until the answer is sent. */
 #pragma once
 
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/cancel.h"
@@ -21,7 +23,14 @@ struct services {
 struct call {
     const struct services *services;
     const struct cancel *cancel; /* NULL for calls that wait for nothing */
+    /* Of a stream, else NULL: send one more message (NULL: only let the caller know that the stream is open) and wait until it is out of our
+     * hands. Fails with ERR_CANCELLED or ERR_DEADLINE when the caller's patience ends. */
+    int (*send)(struct call *call, const ProtobufCMessage *message, struct error *err);
     struct arena arena;
+    struct {
+        size_t room, bytes;
+        bool sent;
+    } list; /* answer_add's */
     const char *object; /* whom the call is about, for the log; "" when it is about nobody */
     struct call_release *releases;
 };

@@ -21,6 +21,10 @@ struct map_entry {
 void *answer_new(struct call *call, const ProtobufCMessageDescriptor *type);
 /* An array for `count` pointers to messages. */
 void *answer_list(struct call *call, size_t count);
+/* One more item of the list that `response` is (its first field). In a stream what has come together is sent whenever it fills a message. */
+int answer_add(struct call *call, void *response, void *item, struct error *err);
+/* Send what was not sent yet; no message without an item. */
+int answer_flush(struct call *call, void *response, struct error *err);
 
 /* `entries`: a map field of a request. ERR_INVALID when there are too many, or a key is empty. */
 int map_read(struct strmap *out, const void *entries, size_t count, const char *what, struct error *err);

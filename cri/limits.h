@@ -10,4 +10,7 @@ enum {
     WORKER_STACK_BYTES = 1 << 20,  /* of a blocking call; only what is touched costs memory */
     WORKER_IDLE_SECONDS = 10,
     POLLERS = 2,
+    STREAMS_MAX = 256,             /* streams open at once, each with a thread of its own */
+    STREAM_FIRST_BYTES = 16 << 10, /* of a streamed list: the first message, so that it comes at once … */
+    STREAM_CHUNK_BYTES = 1 << 20,  /* … and those that follow, unless one item alone is larger */
 };

@@ -173,14 +173,11 @@ int
 pods_list(struct call *call, const void *request, void *response, struct error *err)
 {
     const Runtime__V1__ListPodSandboxRequest *in = request;
-    Runtime__V1__ListPodSandboxResponse *out = response;
-    (void)err;
     struct pods *pods = call_alloc(call, sizeof *pods);
     pods->items = pod_list(call->services->runtime, &pods->count);
     call_defer(call, release_pods, pods);
-    out->items = answer_list(call, pods->count);
     for (size_t i = 0; i < pods->count; i++)
         if (select_pod(in->filter, &pods->items[i]))
-            out->items[out->n_items++] = item_write(call, &pods->items[i]);
+            TRY(answer_add(call, response, item_write(call, &pods->items[i]), err));
     return 0;
 }

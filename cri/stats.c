@@ -111,30 +111,32 @@ stats_container(struct call *call, const void *request, void *response, struct e
     return 0;
 }
 
-struct stats_list {
-    struct container_stats *items;
-    size_t count;
-};
+/* One that went away meanwhile is left out. */
+static int
+add_container(struct call *call, const Runtime__V1__ContainerStatsFilter *filter, const char *id, void *response, struct error *err)
+{
+    struct error gone;
+    struct container_stats *stats = call_alloc(call, sizeof *stats);
+    if (container_stats(call->services->runtime, id, stats, &gone) < 0)
+        return 0;
+    call_defer(call, release_stats, stats);
+    return select_container_stats(filter, stats) ? answer_add(call, response, stats_write(call, stats), err) : 0;
+}
 
 static void
-release_stats_list(void *list)
+release_ids(void *ids)
 {
-    const struct stats_list *stats = list;
-    container_stats_list_free(stats->items, stats->count);
+    strv_free(ids);
 }
 
 int
 stats_list_containers(struct call *call, const void *request, void *response, struct error *err)
 {
     const Runtime__V1__ListContainerStatsRequest *in = request;
-    Runtime__V1__ListContainerStatsResponse *out = response;
-    (void)err;
-    struct stats_list *list = call_alloc(call, sizeof *list);
-    list->items = container_stats_list(call->services->runtime, &list->count);
-    call_defer(call, release_stats_list, list);
-    out->stats = answer_list(call, list->count);
-    for (size_t i = 0; i < list->count; i++)
-        if (select_container_stats(in->filter, &list->items[i]))
-            out->stats[out->n_stats++] = stats_write(call, &list->items[i]);
+    struct strv *ids = call_alloc(call, sizeof *ids);
+    call_defer(call, release_ids, ids);
+    container_running(call->services->runtime, ids);
+    for (size_t i = 0; i < ids->count; i++)
+        TRY(add_container(call, in->filter, ids->items[i], response, err));
     return 0;
 }

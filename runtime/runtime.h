@@ -249,8 +249,8 @@ struct container_stats {
     int64_t writable_bytes, writable_inodes, writable_time_ns;
 };
 int container_stats(struct runtime *rt, const char *id, struct container_stats *out, struct error *err);
-struct container_stats *container_stats_list(struct runtime *rt, size_t *count);
 void container_stats_free(struct container_stats *stats);
-void container_stats_list_free(struct container_stats *list, size_t count);
+/* Ids of the containers that run, added to `ids`: those that may use anything. */
+void container_running(struct runtime *rt, struct strv *ids);
 /* What the containers' writable layers take, for ImageFsInfo's container_filesystems. */
 void runtime_writable_usage(struct runtime *rt, uint64_t *bytes, uint64_t *inodes);

@@ -147,30 +147,14 @@ container_stats(struct runtime *rt, const char *id, struct container_stats *out,
     return 0;
 }
 
-/* Those that may use anything, each with a reference. */
-static struct container **
-living(struct runtime *rt, size_t *count)
+void
+container_running(struct runtime *rt, struct strv *ids)
 {
     HOLD(&rt->lock);
     struct container *c, *next;
-    struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
-    *count = 0;
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    if (c->phase == CONTAINER_PHASE_RUNNING)
-        list[(*count)++] = container_reference(c);
-    return list;
-}
-
-struct container_stats *
-container_stats_list(struct runtime *rt, size_t *count)
-{
-    struct container **list = living(rt, count);
-    struct container_stats *stats = mem_zalloc(*count, sizeof *stats);
-    meter_wanted(rt->meter);
-    for (size_t i = 0; i < *count; i++)
-        measure(rt, list[i], &stats[i]);
-    containers_put(rt, list, *count);
-    return stats;
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        if (c->phase == CONTAINER_PHASE_RUNNING)
+            strv_add(ids, c->id);
 }
 
 void
@@ -178,14 +162,6 @@ container_stats_free(struct container_stats *stats)
 {
     container_config_free((struct container_config *)(uintptr_t)stats->config);
     *stats = (struct container_stats){0};
-}
-
-void
-container_stats_list_free(struct container_stats *list, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        container_stats_free(&list[i]);
-    free(list);
 }
 
 void

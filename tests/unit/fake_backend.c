@@ -1,6 +1,7 @@
 /* A runtime and an image service that hold nothing and wait where they are told to: for tests of the server itself. See fake_backend.h. */
 #include "fake_backend.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,8 +105,18 @@ struct pod_status *
 pod_list(struct runtime *rt, size_t *count)
 {
     (void)rt;
-    *count = 0;
-    return NULL;
+    struct pod_status *list = mem_zalloc(fake_pods, sizeof *list);
+    char *large = mem_zalloc(1, fake_pod_bytes + 1);
+    memset(large, 'x', fake_pod_bytes);
+    for (size_t i = 0; i < fake_pods; i++) {
+        struct pod_config *config = mem_zalloc(1, sizeof *config);
+        (void)snprintf(list[i].id, sizeof list[i].id, "pod%zu", i);
+        strmap_set(&config->annotations, "large", large);
+        list[i].config = config;
+    }
+    free(large);
+    *count = fake_pods;
+    return list;
 }
 
 void
@@ -117,8 +128,9 @@ pod_status_free(struct pod_status *status)
 void
 pod_list_free(struct pod_status *list, size_t count)
 {
-    (void)list;
-    (void)count;
+    for (size_t i = 0; i < count; i++)
+        pod_config_free((struct pod_config *)(uintptr_t)list[i].config);
+    free(list);
 }
 
 char *
@@ -285,25 +297,17 @@ container_stats(struct runtime *rt, const char *id, struct container_stats *out,
     return nothing_there(id, err);
 }
 
-struct container_stats *
-container_stats_list(struct runtime *rt, size_t *count)
+void
+container_running(struct runtime *rt, struct strv *ids)
 {
     (void)rt;
-    *count = 0;
-    return NULL;
+    (void)ids;
 }
 
 void
 container_stats_free(struct container_stats *stats)
 {
     (void)stats;
-}
-
-void
-container_stats_list_free(struct container_stats *list, size_t count)
-{
-    (void)list;
-    (void)count;
 }
 
 void

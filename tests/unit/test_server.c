@@ -23,7 +23,7 @@
 #include "cri/server.h"
 #include "fake_backend.h"
 
-size_t fake_exec_output_bytes = 16;
+size_t fake_exec_output_bytes = 16, fake_pods, fake_pod_bytes;
 
 enum { FOREVER_SECONDS = 20, BLOCKED = 64 };
 
@@ -313,8 +313,6 @@ what_is_not_built_says_so_by_name(void **state)
     char details[256];
     assert_int_equal(call_raw(&client, RUNTIME "CheckpointPod", grpc_empty_slice(), details), GRPC_STATUS_UNIMPLEMENTED);
     assert_non_null(strstr(details, "CheckpointPod"));
-    assert_int_equal(call_raw(&client, RUNTIME "StreamContainers", grpc_empty_slice(), details), GRPC_STATUS_UNIMPLEMENTED);
-    assert_non_null(strstr(details, "StreamContainers"));
     assert_int_equal(call_raw(&client, RUNTIME "Nonsense", grpc_empty_slice(), details), GRPC_STATUS_UNIMPLEMENTED);
     assert_non_null(strstr(details, "Nonsense"));
     client_end(&client);
@@ -338,6 +336,126 @@ bytes_that_are_no_request_are_invalid(void **state)
                      GRPC_STATUS_INVALID_ARGUMENT);
     assert_string_equal(details, "container_id: it is not UTF-8");
     client_end(&client);
+}
+
+/* Take a stream's next message: its list's length, or -1 when there is none any more. Events on the queue are the receiving's alone meanwhile. */
+static ssize_t
+next_pods(struct client *client, struct client_call *c)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &c->answer};
+    assert_int_equal(grpc_call_start_batch(c->call, &op, 1, c, NULL), GRPC_CALL_OK);
+    (void)next_ended(client);
+    if (!c->answer)
+        return -1;
+    grpc_byte_buffer_reader reader;
+    assert_true(grpc_byte_buffer_reader_init(&reader, c->answer));
+    grpc_slice bytes = grpc_byte_buffer_reader_readall(&reader);
+    grpc_byte_buffer_reader_destroy(&reader);
+    ProtobufCMessage *message = protobuf_c_message_unpack(&runtime__v1__stream_pod_sandboxes_response__descriptor, NULL, GRPC_SLICE_LENGTH(bytes),
+                                                          GRPC_SLICE_START_PTR(bytes));
+    assert_non_null(message);
+    assert_true(GRPC_SLICE_LENGTH(bytes) <= STREAM_CHUNK_BYTES + 1024);
+    ssize_t count = (ssize_t)((Runtime__V1__StreamPodSandboxesResponse *)message)->n_pod_sandboxes;
+    protobuf_c_message_free_unpacked(message, NULL);
+    grpc_slice_unref(bytes);
+    grpc_byte_buffer_destroy(c->answer);
+    c->answer = NULL;
+    return count;
+}
+
+static struct client_call *
+begin_stream(struct client *client, const char *method, int64_t timeout_ms)
+{
+    struct client_call *c = mem_zalloc(1, sizeof *c);
+    gpr_timespec deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
+    grpc_slice path = grpc_slice_from_copied_string(method), none = grpc_empty_slice();
+    c->call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue, path, NULL, deadline, NULL);
+    grpc_slice_unref(path);
+    grpc_metadata_array_init(&c->initial);
+    grpc_metadata_array_init(&c->trailing);
+    grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&none, 1);
+    grpc_op ops[4] = {
+        {.op = GRPC_OP_SEND_INITIAL_METADATA},
+        {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = message},
+        {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
+        {.op = GRPC_OP_RECV_INITIAL_METADATA, .data.recv_initial_metadata.recv_initial_metadata = &c->initial},
+    };
+    assert_int_equal(grpc_call_start_batch(c->call, ops, 4, c, NULL), GRPC_CALL_OK);
+    grpc_byte_buffer_destroy(message);
+    (void)next_ended(client);
+    return c;
+}
+
+static grpc_status_code
+end_stream(struct client *client, struct client_call *c)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT};
+    op.data.recv_status_on_client.trailing_metadata = &c->trailing;
+    op.data.recv_status_on_client.status = &c->code;
+    op.data.recv_status_on_client.status_details = &c->details;
+    assert_int_equal(grpc_call_start_batch(c->call, &op, 1, c, NULL), GRPC_CALL_OK);
+    (void)next_ended(client);
+    return finish(c, NULL);
+}
+
+static void
+a_list_too_large_for_a_message_is_streamed_whole(void **state)
+{
+    (void)state;
+    struct client client = client_connect(16);
+    fake_pods = 400;
+    fake_pod_bytes = 64 << 10;
+    assert_int_equal(call_raw(&client, RUNTIME "ListPodSandbox", grpc_empty_slice(), NULL), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    struct client_call *stream = begin_stream(&client, RUNTIME "StreamPodSandboxes", FOREVER_SECONDS * 1000);
+    size_t pods = 0, messages = 0;
+    for (ssize_t n; (n = next_pods(&client, stream)) >= 0; messages++) {
+        assert_true(n > 0);
+        pods += (size_t)n;
+    }
+    assert_int_equal(end_stream(&client, stream), GRPC_STATUS_OK);
+    assert_int_equal(pods, 400);
+    assert_true(messages > 20);
+    fake_pods = 0;
+    stream = begin_stream(&client, RUNTIME "StreamPodSandboxes", FOREVER_SECONDS * 1000);
+    assert_int_equal(next_pods(&client, stream), -1);
+    assert_int_equal(end_stream(&client, stream), GRPC_STATUS_OK);
+    client_end(&client);
+}
+
+static void
+a_reader_that_takes_nothing_holds_no_stream_beyond_its_deadline(void **state)
+{
+    (void)state;
+    struct client client = client_connect(16);
+    fake_pods = 400;
+    fake_pod_bytes = 64 << 10;
+    struct client_call *stalled = begin_stream(&client, RUNTIME "StreamPodSandboxes", 500);
+    usleep(800000);
+    assert_int_equal(call_raw(&client, RUNTIME "Version", grpc_empty_slice(), NULL), GRPC_STATUS_OK);
+    assert_int_equal(end_stream(&client, stalled), GRPC_STATUS_DEADLINE_EXCEEDED);
+    stalled = begin_stream(&client, RUNTIME "StreamPodSandboxes", FOREVER_SECONDS * 1000);
+    assert_int_equal(grpc_call_cancel(stalled->call, NULL), GRPC_CALL_OK);
+    assert_int_equal(end_stream(&client, stalled), GRPC_STATUS_CANCELLED);
+    fake_pods = 0;
+    client_end(&client);
+}
+
+static void
+a_stopping_server_ends_its_streams_at_once(void **state)
+{
+    (void)state;
+    struct client client = client_connect(16);
+    fake_pods = 400;
+    fake_pod_bytes = 64 << 10;
+    struct client_call *stalled = begin_stream(&client, RUNTIME "StreamPodSandboxes", FOREVER_SECONDS * 1000);
+    int64_t begin_ns = clock_monotonic_ns();
+    assert_true(stop_within(&client, 10000, 12000));
+    assert_true(clock_monotonic_ns() - begin_ns < 2 * NS_PER_SECOND);
+    while (next_pods(&client, stalled) >= 0) /* what was on its way already */
+        ;
+    assert_int_equal(end_stream(&client, stalled), GRPC_STATUS_UNAVAILABLE);
+    fake_pods = 0;
+    client_close(&client);
 }
 
 static void
@@ -415,6 +533,9 @@ main(void)
         cmocka_unit_test(a_connection_that_breaks_ends_its_calls),
         cmocka_unit_test(what_is_not_built_says_so_by_name),
         cmocka_unit_test(bytes_that_are_no_request_are_invalid),
+        cmocka_unit_test(a_list_too_large_for_a_message_is_streamed_whole),
+        cmocka_unit_test(a_reader_that_takes_nothing_holds_no_stream_beyond_its_deadline),
+        cmocka_unit_test(a_stopping_server_ends_its_streams_at_once),
         cmocka_unit_test(messages_have_a_largest_size_either_way),
         cmocka_unit_test(what_is_not_there_is_removed_already),
         cmocka_unit_test(a_registry_that_is_down_is_told_in_the_kubelets_word),
