@@ -10,6 +10,7 @@
 #include "cri/arena.h"
 
 struct configuration;
+struct events;
 struct images;
 struct runtime;
 
@@ -18,6 +19,7 @@ struct services {
     const struct configuration *configuration;
     struct images *images;
     struct runtime *runtime;
+    struct events *events;
 };
 
 struct call {
@@ -41,4 +43,6 @@ void *call_alloc(struct call *call, size_t size);
 void call_about(struct call *call, const char *object);
 /* Have release(what) called when the answer was sent, the last one first: answers point into what the runtime handed out. */
 void call_defer(struct call *call, void (*release)(void *), void *what);
+/* End the caller's patience: what waits or sends on behalf of the call ends. Any thread, while the call is handled. */
+void call_give_up(const struct call *call);
 void call_end(struct call *call);

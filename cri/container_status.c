@@ -110,6 +110,15 @@ status_write(struct call *call, const struct container_status *container)
     return out;
 }
 
+Runtime__V1__ContainerStatus **
+container_statuses_write(struct call *call, const struct container_status *containers, size_t count)
+{
+    Runtime__V1__ContainerStatus **list = answer_list(call, count);
+    for (size_t i = 0; i < count; i++)
+        list[i] = status_write(call, &containers[i]);
+    return list;
+}
+
 static void
 release_status(void *status)
 {

@@ -39,6 +39,10 @@ int list_read(struct strv *out, const char *const *items, size_t count, const ch
 int resources_read(struct resources *out, const Runtime__V1__LinuxContainerResources *in, struct error *err);
 Runtime__V1__LinuxContainerResources *resources_write(struct call *call, const struct resources *resources);
 
+/* As the status rpcs answer them (pods.c, container_status.c). */
+Runtime__V1__PodSandboxStatus *pod_status_write(struct call *call, const struct pod_status *pod);
+Runtime__V1__ContainerStatus **container_statuses_write(struct call *call, const struct container_status *containers, size_t count);
+
 /* "SIGRTMIN+3" for CRI's signal, "" for the default; and back from any spelling an image may use ("sigterm", "TERM", "15"), default when unknown. */
 char *signal_name(Runtime__V1__Signal signal);
 Runtime__V1__Signal signal_number(const char *name);

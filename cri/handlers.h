@@ -15,6 +15,9 @@ rpc_handler containers_create, containers_start, containers_stop, containers_rem
 /* container_status.c */
 rpc_handler containers_status, containers_list;
 
+/* events.c */
+rpc_handler events_get;
+
 /* exec.c */
 rpc_handler exec_sync;
 

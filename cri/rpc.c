@@ -55,7 +55,7 @@ const struct rpc rpcs[] = {
     {RUNTIME, "CheckpointContainer", RPC_BLOCKING, NULL},
     {RUNTIME, "CheckpointPod", RPC_BLOCKING, NULL},
     {RUNTIME, "RestorePod", RPC_BLOCKING, NULL},
-    {RUNTIME, "GetContainerEvents", RPC_STREAMING, NULL},
+    {RUNTIME, "GetContainerEvents", RPC_STREAMING, events_get},
     {RUNTIME, "ListMetricDescriptors", RPC_QUICK, NULL},
     {RUNTIME, "ListPodSandboxMetrics", RPC_BLOCKING, NULL},
     {RUNTIME, "StreamPodSandboxMetrics", RPC_STREAMING, NULL},

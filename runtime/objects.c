@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/change.h"
 #include "runtime/configs.h"
 
 /* ---- references ---- */
@@ -249,12 +250,22 @@ static const unsigned container_moves[] = {
 };
 
 bool
-container_move(struct container *c, enum container_phase to)
+container_move(struct runtime *rt, struct container *c, enum container_phase to)
 {
-    if (!(container_moves[c->phase] & 1U << to))
+    static const enum change_kind kinds[] = {
+        [CONTAINER_PHASE_CREATED] = CHANGE_CREATED,
+        [CONTAINER_PHASE_RUNNING] = CHANGE_STARTED,
+        [CONTAINER_PHASE_EXITED] = CHANGE_STOPPED,
+        [CONTAINER_PHASE_REMOVED] = CHANGE_DELETED,
+    };
+    enum container_phase from = c->phase;
+    if (!(container_moves[from] & 1U << to))
         return false;
     c->phase = to;
     waiters_wake(&c->waiters);
+    /* What was never there does not go. */
+    if (from != CONTAINER_PHASE_MAKING || to != CONTAINER_PHASE_REMOVED)
+        change_tell(rt, kinds[to], c->id, c->pod);
     return true;
 }
 

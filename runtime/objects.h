@@ -71,12 +71,13 @@ struct container {
     int64_t created_ns;
     struct credentials credentials;
 
-    int references;                  /* [lock] */
-    enum container_phase phase;      /* [lock] moved by container_move only */
-    struct operation *operation;     /* [lock] while MAKING */
-    struct turn turn;                /* [lock] */
-    struct waiters waiters;          /* [lock] woken at every move and when stop_deadline_ns comes nearer */
-    pid_t pid;                       /* [lock] 0: none */
+    int references;              /* [lock] */
+    enum container_phase phase;  /* [lock] moved by container_move only */
+    bool starting;               /* [lock] its start is under way: an end that is reported meanwhile waits for it, so that it ran before it ended */
+    struct operation *operation; /* [lock] while MAKING */
+    struct turn turn;            /* [lock] */
+    struct waiters waiters;      /* [lock] woken at every move and when stop_deadline_ns comes nearer */
+    pid_t pid;                   /* [lock] 0: none */
     int64_t started_ns, finished_ns; /* [lock] wall clock */
     int exit_code;                   /* [lock] */
     bool exited;                     /* [lock] its exit was reported: also before its CREATED was recorded */
@@ -112,15 +113,15 @@ struct runtime {
     pthread_mutex_t parents_lock; /* held while parents of cgroups are made or removed; taken before `lock` */
 
     pthread_mutex_t lock;
-    uint64_t sequence;                                      /* [lock] the last one given */
-    struct pod *pods_by_id, *pods_by_key;                   /* [lock] */
-    struct container *containers_by_id, *containers_by_key; /* [lock] */
-    struct strv set_aside;                                  /* [lock] records set aside: "pods/ID: why" */
-    int threads;                                            /* [lock] detached threads at work */
-    int meetings;                                           /* [lock] monitors not met yet */
-    int undoings;                                           /* [lock] pods found unfinished and not undone yet */
-    struct waiters waiters;                                 /* [lock] woken when one of the three falls */
-    size_t fail_pod_step, fail_container_step;              /* for fault tests: the step (from 1) that fails; 0: none */
+    uint64_t sequence;                                       /* [lock] the last one given */
+    int64_t last_stamp_ns;                                   /* [lock] time of the last change or snapshot */
+    struct pod *pods_by_id, *pods_by_key;                    /* [lock] */
+    struct container *containers_by_id, *containers_by_key;  /* [lock] */
+    struct strv set_aside;                                   /* [lock] records set aside: "pods/ID: why" */
+    int threads;                                             /* [lock] detached threads at work */
+    int meetings;                                            /* [lock] monitors not met yet */
+    struct waiters waiters;                                  /* [lock] woken when one of the two falls */
+    size_t fail_pod_step, fail_container_step; /* for fault tests: the step (from 1) that fails; 0: none */
 };
 
 static inline void
@@ -171,9 +172,13 @@ void pod_release_link(struct runtime *rt, struct pod *pod);
 int pod_error(const struct pod *pod, struct error *err);
 int container_error(const struct container *container, struct error *err);
 
-/* The only place where a container's phase changes, with the lock held: checks the move, wakes who waits. False where the table does not have it
- * (then nothing is changed: an exit was reported before, say). */
-bool container_move(struct container *container, enum container_phase to);
+/* The only place where a container's phase changes, with the lock held: checks the move, wakes who waits, tells of the change. False where the table does not have it (then nothing
+ * is changed: an exit was reported before, say). */
+bool container_move(struct runtime *rt, struct container *container, enum container_phase to);
+
+/* What callers see of it; with the lock held. */
+void pod_fill_status(const struct runtime *rt, const struct pod *pod, struct pod_status *out);
+void container_fill_status(const struct container *container, struct container_status *out);
 
 /* References to configurations (pod_config_new makes the first). Any thread. */
 struct pod_config *pod_config_share(const struct pod_config *config);

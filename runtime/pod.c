@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/change.h"
 #include "runtime/configs.h"
 #include "runtime/container_remove.h"
 #include "runtime/etc_files.h"
@@ -223,8 +224,10 @@ forget(struct runtime *rt, struct pod *pod)
     pthread_mutex_lock(&rt->lock);
     bool first = pod->phase != POD_PHASE_REMOVED;
     pod->phase = POD_PHASE_REMOVED;
-    if (first)
+    if (first) {
+        change_tell(rt, CHANGE_DELETED, pod->id, pod);
         pod_list_out(rt, pod);
+    }
     pthread_mutex_unlock(&rt->lock);
     if (!first)
         return;
@@ -262,9 +265,8 @@ pod_remove(struct runtime *rt, const char *id, const struct cancel *cancel, stru
 
 /* ---- status ---- */
 
-/* With the lock held. */
-static void
-fill_status(const struct runtime *rt, const struct pod *pod, struct pod_status *out)
+void
+pod_fill_status(const struct runtime *rt, const struct pod *pod, struct pod_status *out)
 {
     *out = (struct pod_status){
         .config = pod_config_share(pod->config),
@@ -283,7 +285,7 @@ pod_status(struct runtime *rt, const char *id, struct pod_status *out, struct er
 {
     HOLD(&rt->lock);
     struct pod *pod = TRY_PTR(pod_find(rt, id, err));
-    fill_status(rt, pod, out);
+    pod_fill_status(rt, pod, out);
     pod_unref(pod);
     return 0;
 }
@@ -308,7 +310,7 @@ pod_list(struct runtime *rt, size_t *count)
     qsort(pods, n, sizeof(struct pod *), newest_first);
     struct pod_status *list = mem_zalloc(n, sizeof *list);
     for (size_t i = 0; i < n; i++)
-        fill_status(rt, pods[i], &list[i]);
+        pod_fill_status(rt, pods[i], &list[i]);
     *count = n;
     return list;
 }

@@ -241,13 +241,13 @@ believe(struct runtime *rt, const struct link_container *said)
         return;
     if (said->state == LINK_EXITED) {
         c->started_ns = said->started_ns ? said->started_ns : c->started_ns;
-        (void)container_end(c, &said->exit, "", "");
+        (void)container_end(rt, c, &said->exit, "", "");
         return;
     }
     c->pid = c->phase == CONTAINER_PHASE_EXITED ? 0 : said->pid;
     if (said->state == LINK_RUNNING) {
         c->started_ns = said->started_ns;
-        (void)container_move(c, CONTAINER_PHASE_RUNNING);
+        (void)container_move(rt, c, CONTAINER_PHASE_RUNNING);
     }
 }
 

@@ -28,6 +28,7 @@
 #include "runtime/network/network.h"
 
 struct runtime;
+struct change;
 
 /* ---- what the operator configured; copied by runtime_open ---- */
 struct runtime_options {
@@ -46,6 +47,10 @@ struct runtime_options {
     /* Layers a container runs on are held as long as it exists (imageservice), under its id. */
     int (*hold_layers)(void *arg, const struct strv *layers, const char *container_id, struct error *err);
     void (*release_layers)(void *arg, const char *container_id);
+    /* Pods and containers came, started, stopped, went: each change, in order; NULL: nobody wants to know. Takes `change` (change_free). Called with the runtime's lock held: it
+     * neither waits nor calls the runtime. */
+    void *changed_arg;
+    void (*changed)(void *arg, struct change *change);
 };
 
 /* ---- pods ---- */
@@ -170,6 +175,24 @@ struct container_status {
     struct strv groups;         /* and its supplemental groups, decimal */
 };
 
+/* A pod with its containers, all read at one moment. */
+struct pod_snapshot {
+    int64_t time_ns; /* wall clock, but later than that of any snapshot or change before */
+    struct pod_status pod;
+    struct container_status *containers;
+    size_t container_count;
+};
+
+enum change_kind { CHANGE_CREATED, CHANGE_STARTED, CHANGE_STOPPED, CHANGE_DELETED };
+
+/* What happened to a container, or to a pod: a pod is created and started at once. A container is STOPPED only after it was STARTED, unless it never ran. */
+struct change {
+    enum change_kind kind;
+    char id[ID_SIZE];
+    struct pod_snapshot after; /* of what was deleted the pod is still there, the container is not */
+};
+void change_free(struct change *change);
+
 /* ---- life of the runtime ---- */
 
 /* Open the state: make directories, take in every record (a torn, damaged or duplicate one is set aside and logged: recovery is never fatal), meet
@@ -193,6 +216,8 @@ int pod_stop(struct runtime *rt, const char *id, const struct cancel *cancel, st
 /* Removes it with its containers, stopping what runs. Unknown: OK. [CRI RemovePodSandbox] */
 int pod_remove(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err);
 int pod_status(struct runtime *rt, const char *id, struct pod_status *out, struct error *err);
+int pod_snapshot(struct runtime *rt, const char *id, struct pod_snapshot *out, struct error *err);
+void pod_snapshot_free(struct pod_snapshot *snapshot);
 /* All pods, newest first; for pod_list_free. */
 struct pod_status *pod_list(struct runtime *rt, size_t *count);
 void pod_status_free(struct pod_status *status);

@@ -101,6 +101,27 @@ pod_status(struct runtime *rt, const char *id, struct pod_status *out, struct er
     return nothing_there(id, err);
 }
 
+int
+pod_snapshot(struct runtime *rt, const char *id, struct pod_snapshot *out, struct error *err)
+{
+    (void)rt;
+    (void)out;
+    return nothing_there(id, err);
+}
+
+void
+pod_snapshot_free(struct pod_snapshot *snapshot)
+{
+    pod_config_free((struct pod_config *)(uintptr_t)snapshot->pod.config);
+}
+
+void
+change_free(struct change *change)
+{
+    pod_snapshot_free(&change->after);
+    free(change);
+}
+
 struct pod_status *
 pod_list(struct runtime *rt, size_t *count)
 {

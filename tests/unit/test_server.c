@@ -19,9 +19,11 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "cri/configuration.h"
+#include "cri/events.h"
 #include "cri/limits.h"
 #include "cri/server.h"
 #include "fake_backend.h"
+#include "runtime/runtime.h"
 
 size_t fake_exec_output_bytes = 16, fake_pods, fake_pod_bytes;
 
@@ -43,7 +45,7 @@ struct client {
 };
 
 static struct configuration configuration = {.root = (char[]){"/nowhere"}};
-static const struct services services = {.configuration = &configuration};
+static struct services services = {.configuration = &configuration};
 
 static struct client
 client_connect(size_t most_calls)
@@ -459,6 +461,117 @@ a_stopping_server_ends_its_streams_at_once(void **state)
 }
 
 static void
+publish(size_t count, size_t bytes)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct change *change = mem_zalloc(1, sizeof *change);
+        struct pod_config *config = mem_zalloc(1, sizeof *config);
+        char *large = mem_zalloc(1, bytes + 1);
+        memset(large, 'x', bytes);
+        strmap_set(&config->annotations, "large", large);
+        free(large);
+        change->kind = CHANGE_STARTED;
+        (void)snprintf(change->id, sizeof change->id, "c%zu", i);
+        change->after = (struct pod_snapshot){.time_ns = (int64_t)i + 1, .pod.config = config};
+        events_publish(services.events, change);
+    }
+}
+
+/* The number in the id of the next event; -1: the stream ended. */
+static int
+next_event(struct client *client, struct client_call *c)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &c->answer};
+    assert_int_equal(grpc_call_start_batch(c->call, &op, 1, c, NULL), GRPC_CALL_OK);
+    (void)next_ended(client);
+    if (!c->answer)
+        return -1;
+    grpc_byte_buffer_reader reader;
+    assert_true(grpc_byte_buffer_reader_init(&reader, c->answer));
+    grpc_slice bytes = grpc_byte_buffer_reader_readall(&reader);
+    grpc_byte_buffer_reader_destroy(&reader);
+    Runtime__V1__ContainerEventResponse *event = (Runtime__V1__ContainerEventResponse *)protobuf_c_message_unpack(
+        &runtime__v1__container_event_response__descriptor, NULL, GRPC_SLICE_LENGTH(bytes), GRPC_SLICE_START_PTR(bytes));
+    assert_non_null(event);
+    assert_int_equal(event->container_event_type, RUNTIME__V1__CONTAINER_EVENT_TYPE__CONTAINER_STARTED_EVENT);
+    assert_non_null(event->pod_sandbox_status);
+    int number = atoi(event->container_id + 1);
+    protobuf_c_message_free_unpacked(&event->base, NULL);
+    grpc_slice_unref(bytes);
+    grpc_byte_buffer_destroy(c->answer);
+    c->answer = NULL;
+    return number;
+}
+
+#define EVENTS RUNTIME "GetContainerEvents"
+
+static void
+every_reader_of_events_gets_each_in_order(void **state)
+{
+    (void)state;
+    services.events = events_new();
+    struct client client = client_connect(16);
+    struct client_call *streams[8];
+    for (size_t i = 0; i < 8; i++)
+        streams[i] = begin_stream(&client, EVENTS, FOREVER_SECONDS * 1000);
+    publish(300, 10);
+    for (size_t i = 0; i < 8; i++)
+        for (int n = 0; n < 300; n++)
+            assert_int_equal(next_event(&client, streams[i]), n);
+    for (size_t i = 0; i < 8; i++) {
+        assert_int_equal(grpc_call_cancel(streams[i]->call, NULL), GRPC_CALL_OK);
+        assert_int_equal(end_stream(&client, streams[i]), GRPC_STATUS_CANCELLED);
+    }
+    client_end(&client);
+    events_free(services.events);
+}
+
+static void
+a_slow_reader_of_events_loses_its_stream_and_delays_nobody(void **state)
+{
+    (void)state;
+    services.events = events_new();
+    struct client client = client_connect(16);
+    struct client_call *slow = begin_stream(&client, EVENTS, FOREVER_SECONDS * 1000), *quick = begin_stream(&client, EVENTS, FOREVER_SECONDS * 1000);
+    int64_t begin_ns = clock_monotonic_ns();
+    for (int round = 0; round < 30; round++) {
+        publish(100, 10000);
+        for (int n = 0; n < 100; n++)
+            assert_int_equal(next_event(&client, quick), n);
+    }
+    assert_true(clock_monotonic_ns() - begin_ns < 10 * NS_PER_SECOND);
+    int got = 0;
+    for (; next_event(&client, slow) == got % 100; got++) /* what was on its way, without a gap, then the end */
+        ;
+    assert_true(got < 3000);
+    assert_int_equal(end_stream(&client, slow), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    assert_int_equal(grpc_call_cancel(quick->call, NULL), GRPC_CALL_OK);
+    assert_int_equal(end_stream(&client, quick), GRPC_STATUS_CANCELLED);
+    client_end(&client);
+    events_free(services.events);
+}
+
+static void
+more_readers_of_events_than_the_limit_are_refused(void **state)
+{
+    (void)state;
+    services.events = events_new();
+    struct client client = client_connect(16);
+    struct client_call *streams[EVENT_STREAMS_MAX];
+    for (size_t i = 0; i < EVENT_STREAMS_MAX; i++)
+        streams[i] = begin_stream(&client, EVENTS, FOREVER_SECONDS * 1000);
+    assert_int_equal(call_raw(&client, EVENTS, grpc_empty_slice(), NULL), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    /* Streams of events take no place from other streams, nor from calls. */
+    assert_int_equal(call_raw(&client, RUNTIME "StreamContainers", grpc_empty_slice(), NULL), GRPC_STATUS_OK);
+    for (size_t i = 0; i < EVENT_STREAMS_MAX; i++) {
+        assert_int_equal(grpc_call_cancel(streams[i]->call, NULL), GRPC_CALL_OK);
+        assert_int_equal(end_stream(&client, streams[i]), GRPC_STATUS_CANCELLED);
+    }
+    client_end(&client);
+    events_free(services.events);
+}
+
+static void
 messages_have_a_largest_size_either_way(void **state)
 {
     (void)state;
@@ -536,6 +649,9 @@ main(void)
         cmocka_unit_test(a_list_too_large_for_a_message_is_streamed_whole),
         cmocka_unit_test(a_reader_that_takes_nothing_holds_no_stream_beyond_its_deadline),
         cmocka_unit_test(a_stopping_server_ends_its_streams_at_once),
+        cmocka_unit_test(every_reader_of_events_gets_each_in_order),
+        cmocka_unit_test(a_slow_reader_of_events_loses_its_stream_and_delays_nobody),
+        cmocka_unit_test(more_readers_of_events_than_the_limit_are_refused),
         cmocka_unit_test(messages_have_a_largest_size_either_way),
         cmocka_unit_test(what_is_not_there_is_removed_already),
         cmocka_unit_test(a_registry_that_is_down_is_told_in_the_kubelets_word),
