@@ -22,7 +22,10 @@ rpc_handler events_get;
 rpc_handler exec_sync;
 
 /* stats.c */
-rpc_handler stats_container, stats_list_containers;
+rpc_handler stats_container, stats_list_containers, stats_pod, stats_list_pods;
+
+/* metrics.c */
+rpc_handler metrics_descriptors, metrics_list;
 
 /* images.c */
 rpc_handler images_rpc_list, images_rpc_status, images_rpc_pull, images_rpc_remove, images_rpc_fs_info;

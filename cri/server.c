@@ -326,8 +326,8 @@ log_call(const struct server_call *sc, const struct error *failure)
 {
     char took_ms[32];
     (void)snprintf(took_ms, sizeof took_ms, "%.1f", (double)(clock_monotonic_ns() - sc->began_ns) / 1e6);
-    bool failed = failure->kind != ERR_NONE;
-    log_line(level_of(failure), failed ? "call failed" : "call", "rpc", sc->rpc ? sc->rpc->name : "unknown", "object",
+    bool failed = failure->kind != ERR_NONE, left = failure->kind == ERR_CANCELLED && sc->rpc && sc->rpc->kind == RPC_STREAMING;
+    log_line(left ? LOG_DEBUG_ : level_of(failure), failed ? "call failed" : "call", "rpc", sc->rpc ? sc->rpc->name : "unknown", "object",
              str_empty(sc->call.object) ? NULL : sc->call.object, "code", failed ? error_kind_name(failure->kind) : NULL, "error",
              failed ? failure->message : NULL, "ms", took_ms, NULL);
 }

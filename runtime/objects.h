@@ -27,6 +27,11 @@ struct meter;
 
 enum pod_phase { POD_PHASE_MAKING, POD_PHASE_READY, POD_PHASE_NOTREADY, POD_PHASE_REMOVED };
 
+/* For nano cores. */
+struct stats_sample {
+    int64_t time_ns, cpu_ns, nano_cores;
+};
+
 struct pod {
     char id[ID_SIZE];
     struct pod_config *config; /* a reference of its own */
@@ -44,10 +49,11 @@ struct pod {
     int link_users;                  /* [lock] calls that use it now: it is freed when none is left */
     struct waiters link_waiters;     /* [lock] */
     struct process_identity monitor; /* [lock] */
-    bool meeting;                    /* [lock] recovered, its monitor is not met yet */
-    bool attached;                   /* [lock] network_attach was begun and not undone */
-    struct strv ips;                 /* [lock] */
-    char *reason;                    /* [lock] */
+    bool meeting;                /* [lock] recovered, its monitor is not met yet */
+    bool attached;               /* [lock] network_attach was begun and not undone */
+    struct strv ips;             /* [lock] */
+    char *reason;                /* [lock] */
+    struct stats_sample last_sample; /* [lock] */
     UT_hash_handle by_id, by_key;
 };
 
@@ -79,16 +85,14 @@ struct container {
     struct waiters waiters;      /* [lock] woken at every move and when stop_deadline_ns comes nearer */
     pid_t pid;                   /* [lock] 0: none */
     int64_t started_ns, finished_ns; /* [lock] wall clock */
-    int exit_code;                   /* [lock] */
-    bool exited;                     /* [lock] its exit was reported: also before its CREATED was recorded */
-    char *reason, *message;          /* [lock] */
-    struct resources resources;      /* [lock] in force */
-    int64_t stop_deadline_ns;        /* [lock] monotonic; the earliest end of grace asked for; INT64_MAX: nobody stops it */
-    bool signalled;                  /* [lock] the stop signal was sent */
-    uint64_t execs;                  /* [lock] counter for names of exec cgroups */
-    struct stats_sample {
-        int64_t time_ns, cpu_ns;
-    } last_sample;                                             /* [lock] for nano cores */
+    int exit_code;               /* [lock] */
+    bool exited;                 /* [lock] its exit was reported: also before its CREATED was recorded */
+    char *reason, *message;      /* [lock] */
+    struct resources resources;  /* [lock] in force */
+    int64_t stop_deadline_ns;    /* [lock] monotonic; the earliest end of grace asked for; INT64_MAX: nobody stops it */
+    bool signalled;              /* [lock] the stop signal was sent */
+    uint64_t execs;              /* [lock] counter for names of exec cgroups */
+    struct stats_sample last_sample; /* [lock] */
     int64_t writable_bytes, writable_inodes, writable_time_ns; /* [lock] as last walked */
     UT_hash_handle by_id, by_key;
 };

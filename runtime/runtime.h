@@ -26,6 +26,7 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "runtime/network/network.h"
+#include "runtime/usage.h"
 
 struct runtime;
 struct change;
@@ -262,20 +263,46 @@ int container_exec(struct runtime *rt, const char *id, const struct strv *comman
                    struct exec_result *result, struct error *err);
 void exec_result_free(struct exec_result *result);
 
-/* From the cgroups; figures the kernel does not have are -1. The writable layer's are measured by a slow walk in the background, never in the
- * caller's time. */
+/* From the cgroups. The writable layer's figures are measured by a slow walk in the background, never in the caller's time. */
 struct container_stats {
     char id[ID_SIZE];
-    const struct container_config *config;
-    int64_t time_ns;
-    int64_t cpu_usage_ns, cpu_nano_cores;
-    int64_t memory_usage_bytes, memory_working_set_bytes, memory_available_bytes, memory_rss_bytes, memory_page_faults, memory_major_page_faults;
-    int64_t swap_usage_bytes, swap_available_bytes;
+    const struct container_config *config; /* shared, read-only */
+    char *cgroup;
+    pid_t pid;          /* 0: it does not run */
+    int64_t started_ns; /* 0: not yet */
+    struct usage usage;
     int64_t writable_bytes, writable_inodes, writable_time_ns;
 };
 int container_stats(struct runtime *rt, const char *id, struct container_stats *out, struct error *err);
 void container_stats_free(struct container_stats *stats);
 /* Ids of the containers that run, added to `ids`: those that may use anything. */
 void container_running(struct runtime *rt, struct strv *ids);
+/* What goes beyond: process by process, device by device. All nothing or UNKNOWN when it does not run. */
+void container_details(struct runtime *rt, const struct container_stats *of, struct usage_details *out);
+
+/* What a pod uses with all its containers: its own cgroup's figures, else, where it shares that with other pods, the sum of those of its containers. */
+struct pod_stats {
+    char id[ID_SIZE];
+    const struct pod_config *config; /* shared, read-only */
+    char *cgroup;                    /* its containers' parent */
+    bool has_cgroup;                 /* which is its alone */
+    struct usage usage;
+    int64_t processes;
+    struct interface_usage *interfaces; /* of a network namespace of its own */
+    size_t interface_count;
+    struct container_stats *containers; /* those that run */
+    size_t container_count;
+};
+int pod_stats(struct runtime *rt, const char *id, struct pod_stats *out, struct error *err);
+void pod_stats_free(struct pod_stats *stats);
+/* Ids of the pods that are ready, added to `ids`. */
+void pod_ready(struct runtime *rt, struct strv *ids);
+
+/* The file system that writable layers are on. */
+struct disk_stats {
+    char device[DEVICE_NAME_SIZE];
+    int64_t bytes, inodes, inodes_free;
+};
+void runtime_disk(struct runtime *rt, struct disk_stats *out);
 /* What the containers' writable layers take, for ImageFsInfo's container_filesystems. */
 void runtime_writable_usage(struct runtime *rt, uint64_t *bytes, uint64_t *inodes);

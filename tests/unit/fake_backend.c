@@ -331,6 +331,55 @@ container_stats_free(struct container_stats *stats)
     (void)stats;
 }
 
+int
+pod_stats(struct runtime *rt, const char *id, struct pod_stats *out, struct error *err)
+{
+    (void)rt;
+    (void)out;
+    return nothing_there(id, err);
+}
+
+void
+pod_stats_free(struct pod_stats *stats)
+{
+    (void)stats;
+}
+
+void
+pod_ready(struct runtime *rt, struct strv *ids)
+{
+    (void)rt;
+    (void)ids;
+}
+
+void
+container_details(struct runtime *rt, const struct container_stats *of, struct usage_details *out)
+{
+    (void)rt;
+    (void)of;
+    (void)out;
+}
+
+void
+usage_details_free(struct usage_details *details)
+{
+    (void)details;
+}
+
+int64_t
+usage_open_files_limit(pid_t pid)
+{
+    (void)pid;
+    return UNKNOWN;
+}
+
+void
+runtime_disk(struct runtime *rt, struct disk_stats *out)
+{
+    (void)rt;
+    (void)out;
+}
+
 void
 runtime_writable_usage(struct runtime *rt, uint64_t *bytes, uint64_t *inodes)
 {
