@@ -4,10 +4,10 @@
 #include "cri/rpc.h"
 
 /* status.c */
-rpc_handler status_version, status_status, status_runtime_config;
+rpc_handler status_version, status_status, status_runtime_config, status_update_runtime_config;
 
 /* pods.c */
-rpc_handler pods_run, pods_stop, pods_remove, pods_status, pods_list;
+rpc_handler pods_run, pods_stop, pods_remove, pods_status, pods_list, pods_update_resources;
 
 /* containers.c */
 rpc_handler containers_create, containers_start, containers_stop, containers_remove, containers_update_resources, containers_reopen_log;

@@ -47,6 +47,23 @@ pods_remove(struct call *call, const void *request, void *response, struct error
     return pod_remove(call->services->runtime, in->pod_sandbox_id, call->cancel, err);
 }
 
+/* The kubelet tells this after it has set the pod's cgroup itself. */
+int
+pods_update_resources(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Runtime__V1__UpdatePodSandboxResourcesRequest *in = request;
+    (void)response;
+    call_about(call, in->pod_sandbox_id);
+    TRY(check_id(in->pod_sandbox_id, "pod_sandbox_id", err));
+    struct resources overhead = {0}, resources = {0};
+    int result = resources_read(&overhead, in->overhead, err) < 0 || resources_read(&resources, in->resources, err) < 0 ? -1 : 0;
+    if (result == 0)
+        result = pod_update(call->services->runtime, in->pod_sandbox_id, in->overhead ? &overhead : NULL, in->resources ? &resources : NULL, err);
+    resources_free(&overhead);
+    resources_free(&resources);
+    return result;
+}
+
 /* ---- status ---- */
 
 static void

@@ -36,6 +36,8 @@ pod_unref(struct pod *pod)
     free(pod->cgroup_parent);
     strv_free(&pod->ips);
     free(pod->reason);
+    resources_free(&pod->overhead);
+    resources_free(&pod->resources);
     free(pod);
 }
 

@@ -53,6 +53,7 @@ struct pod {
     bool attached;               /* [lock] network_attach was begun and not undone */
     struct strv ips;             /* [lock] */
     char *reason;                /* [lock] */
+    struct resources overhead, resources; /* [lock] as last told by pod_update */
     struct stats_sample last_sample; /* [lock] */
     UT_hash_handle by_id, by_key;
 };

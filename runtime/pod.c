@@ -263,6 +263,55 @@ pod_remove(struct runtime *rt, const char *id, const struct cancel *cancel, stru
     return result;
 }
 
+/* ---- update ---- */
+
+/* With the lock held. */
+static void
+replace(struct resources *old, const struct resources *given)
+{
+    if (!given)
+        return;
+    resources_free(old);
+    resources_copy(old, given);
+}
+
+static int
+keep_update(struct runtime *rt, struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    HOLD(&rt->lock);
+    if (pod->phase != POD_PHASE_READY)
+        return error_set(err, ERR_PRECONDITION, "it is not ready");
+    replace(&pod->overhead, overhead);
+    replace(&pod->resources, resources);
+    return 0;
+}
+
+static int
+update_pod(struct runtime *rt, struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    if (overhead)
+        TRY(validate_resources(overhead, err));
+    if (resources)
+        TRY(validate_resources(resources, err));
+    TRY(keep_update(rt, pod, overhead, resources, err));
+    return record_pod_state(rt, pod, err);
+}
+
+int
+pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    struct pod *pod = TRY_PTR(pod_get(rt, id, err));
+    int result = take_turn(rt, pod, "updating the pod", NULL, err);
+    if (result == 0) {
+        result = update_pod(rt, pod, overhead, resources, err);
+        give_turn(rt, pod);
+    }
+    if (result < 0)
+        pod_error(pod, err);
+    pod_put(rt, pod);
+    return result;
+}
+
 /* ---- status ---- */
 
 void

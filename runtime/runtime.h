@@ -223,6 +223,9 @@ void pod_snapshot_free(struct pod_snapshot *snapshot);
 struct pod_status *pod_list(struct runtime *rt, size_t *count);
 void pod_status_free(struct pod_status *status);
 void pod_list_free(struct pod_status *list, size_t count);
+/* What the pod as a whole may use, overhead apart, is now this: kept, recorded and shown in pod_info_json. Nothing is set: who asks has set the pod's cgroup
+ * [CRI UpdatePodSandboxResources]. NULL: as before. ERR_PRECONDITION unless it is ready. */
+int pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err);
 /* Verbose info, as JSON: pid, netns path, configuration, monitor, cgroups; caller frees. */
 char *pod_info_json(struct runtime *rt, const char *id, struct error *err);
 struct pod_config *pod_config_new(void);

@@ -36,6 +36,15 @@ runtime_info_json(struct runtime *rt)
     return str_dup("{}");
 }
 
+int
+network_pod_cidr(struct network *network, const char *cidrs, struct error *err)
+{
+    (void)network;
+    (void)cidrs;
+    (void)err;
+    return 0;
+}
+
 bool
 network_ready(struct network *network, char reason[256])
 {
@@ -152,6 +161,15 @@ pod_list_free(struct pod_status *list, size_t count)
     for (size_t i = 0; i < count; i++)
         pod_config_free((struct pod_config *)(uintptr_t)list[i].config);
     free(list);
+}
+
+int
+pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    (void)rt;
+    (void)overhead;
+    (void)resources;
+    return nothing_there(id, err);
 }
 
 char *
