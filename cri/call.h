@@ -32,7 +32,7 @@ struct call {
     struct {
         size_t room, bytes;
         bool sent;
-    } list; /* answer_add's */
+    } list;             /* answer_add's */
     const char *object; /* whom the call is about, for the log; "" when it is about nobody */
     struct call_release *releases;
 };

@@ -1,7 +1,7 @@
 /* Events: what the runtime says of its changes, for each that listens (GetContainerEvents).
  *
- * A change is queued for every subscriber at once, and each one's own thread puts it into words and sends it. A subscriber that does not keep up loses its
- * stream, with RESOURCE_EXHAUSTED, and not single events: who is told of everything or of the end never believes what is long over. */
+ * A change is queued for every subscriber at once, and each one's own thread puts it into words and sends it. A subscriber that does not keep up
+ * loses its stream, with RESOURCE_EXHAUSTED, and not single events: who is told of everything or of the end never believes what is long over. */
 #pragma once
 
 #include "runtime/runtime.h"

@@ -1,4 +1,5 @@
-/* Metrics, as cAdvisor names them (a kubelet's /metrics/cadvisor is made of these): one line each in the table below, from which descriptors and values are made. */
+/* Metrics, as cAdvisor names them (a kubelet's /metrics/cadvisor is made of these): one line each in the table below, from which descriptors and
+ * values are made. */
 #include "api.pb-c.h"
 #include "base/clock.h"
 #include "cri/convert.h"
@@ -27,9 +28,9 @@ struct subject {
 struct metric {
     const char *name;
     Runtime__V1__MetricType type;
-    enum figure figure;   /* where `write` is NULL */
-    int64_t divisor;      /* of the figure */
-    bool unlimited_is_0;  /* a limit that is not there is written as 0, not left out */
+    enum figure figure;  /* where `write` is NULL */
+    int64_t divisor;     /* of the figure */
+    bool unlimited_is_0; /* a limit that is not there is written as 0, not left out */
     void (*write)(struct subject *subject, const struct metric *metric);
     enum pressure_of pressure;
     const char *labels[5]; /* behind the base, up to NULL */
@@ -126,32 +127,32 @@ put_block_io(struct subject *s, const struct metric *metric)
     }
 }
 
-#define PUT_DEVICES(function, member)                                                                                                 \
-    static void function(struct subject *s, const struct metric *metric)                                                              \
-    {                                                                                                                                 \
-        for (size_t i = 0; s->details && i < s->details->device_count; i++)                                                           \
-            put_labelled(s, metric, s->details->devices[i].member, (const char *const[4]){s->details->devices[i].name});              \
+#define PUT_DEVICES(function, member)                                                                                    \
+    static void function(struct subject *s, const struct metric *metric)                                                 \
+    {                                                                                                                    \
+        for (size_t i = 0; s->details && i < s->details->device_count; i++)                                              \
+            put_labelled(s, metric, s->details->devices[i].member, (const char *const[4]){s->details->devices[i].name}); \
     }
 PUT_DEVICES(put_read_bytes, read_bytes)
 PUT_DEVICES(put_reads, reads)
 PUT_DEVICES(put_written_bytes, written_bytes)
 PUT_DEVICES(put_writes, writes)
 
-#define PUT_HUGEPAGES(function, member)                                                                                               \
-    static void function(struct subject *s, const struct metric *metric)                                                              \
-    {                                                                                                                                 \
-        for (size_t i = 0; s->details && i < s->details->hugepage_count; i++)                                                         \
-            put_labelled(s, metric, s->details->hugepages[i].member, (const char *const[4]){s->details->hugepages[i].page_size});     \
+#define PUT_HUGEPAGES(function, member)                                                                                           \
+    static void function(struct subject *s, const struct metric *metric)                                                          \
+    {                                                                                                                             \
+        for (size_t i = 0; s->details && i < s->details->hugepage_count; i++)                                                     \
+            put_labelled(s, metric, s->details->hugepages[i].member, (const char *const[4]){s->details->hugepages[i].page_size}); \
     }
 PUT_HUGEPAGES(put_hugepages, bytes)
 PUT_HUGEPAGES(put_hugepages_peak, peak_bytes)
 
 /* The network is the pod's. */
-#define PUT_NETWORK(function, member)                                                                                                 \
-    static void function(struct subject *s, const struct metric *metric)                                                              \
-    {                                                                                                                                 \
-        for (size_t i = 0; s->pod && i < s->pod->interface_count; i++)                                                                \
-            put_labelled(s, metric, (int64_t)s->pod->interfaces[i].member, (const char *const[4]){s->pod->interfaces[i].name});       \
+#define PUT_NETWORK(function, member)                                                                                           \
+    static void function(struct subject *s, const struct metric *metric)                                                        \
+    {                                                                                                                           \
+        for (size_t i = 0; s->pod && i < s->pod->interface_count; i++)                                                          \
+            put_labelled(s, metric, (int64_t)s->pod->interfaces[i].member, (const char *const[4]){s->pod->interfaces[i].name}); \
     }
 PUT_NETWORK(put_rx_bytes, rx_bytes)
 PUT_NETWORK(put_rx_packets, rx_packets)
@@ -162,22 +163,22 @@ PUT_NETWORK(put_tx_packets, tx_packets)
 PUT_NETWORK(put_tx_errors, tx_errors)
 PUT_NETWORK(put_tx_dropped, tx_dropped)
 
-#define PUT_DISK(function, value)                                                                                                     \
-    static void function(struct subject *s, const struct metric *metric)                                                              \
-    {                                                                                                                                 \
-        if (s->container)                                                                                                             \
-            put_labelled(s, metric, value, (const char *const[4]){s->disk->device});                                                  \
+#define PUT_DISK(function, value)                                                    \
+    static void function(struct subject *s, const struct metric *metric)             \
+    {                                                                                \
+        if (s->container)                                                            \
+            put_labelled(s, metric, value, (const char *const[4]){s->disk->device}); \
     }
 PUT_DISK(put_disk_usage, s->container->writable_bytes)
 PUT_DISK(put_disk_limit, s->disk->bytes)
 PUT_DISK(put_disk_inodes, s->disk->inodes)
 PUT_DISK(put_disk_inodes_free, s->disk->inodes_free)
 
-#define PUT_OF_CONTAINER(function, value)                                                                                             \
-    static void function(struct subject *s, const struct metric *metric)                                                              \
-    {                                                                                                                                 \
-        if (s->container)                                                                                                             \
-            put(s, metric, value);                                                                                                    \
+#define PUT_OF_CONTAINER(function, value)                                \
+    static void function(struct subject *s, const struct metric *metric) \
+    {                                                                    \
+        if (s->container)                                                \
+            put(s, metric, value);                                       \
     }
 PUT_OF_CONTAINER(put_start, s->container->started_ns / NS_PER_SECOND)
 PUT_OF_CONTAINER(put_files, s->details->files)
@@ -206,11 +207,26 @@ put_ulimits(struct subject *s, const struct metric *metric)
 
 #define COUNTER RUNTIME__V1__METRIC_TYPE__COUNTER
 #define GAUGE   RUNTIME__V1__METRIC_TYPE__GAUGE
-#define PLAIN(name, type, figure, divisor, help) {name, type, figure, divisor, false, NULL, 0, {NULL}, help}
-#define LIMIT(name, figure, help) {name, GAUGE, figure, 1, true, NULL, 0, {NULL}, help}
-#define OTHER(name, type, write, help) {name, type, 0, 0, false, write, 0, {NULL}, help}
-#define PRESSURE(name, write, what, help) {name, COUNTER, 0, 0, false, write, what, {NULL}, help}
-#define LABELLED(name, type, write, help, ...) {name, type, 0, 0, false, write, 0, {__VA_ARGS__}, help}
+#define PLAIN(name, type, figure, divisor, help)                  \
+    {                                                             \
+        name, type, figure, divisor, false, NULL, 0, {NULL}, help \
+    }
+#define LIMIT(name, figure, help)                           \
+    {                                                       \
+        name, GAUGE, figure, 1, true, NULL, 0, {NULL}, help \
+    }
+#define OTHER(name, type, write, help)                  \
+    {                                                   \
+        name, type, 0, 0, false, write, 0, {NULL}, help \
+    }
+#define PRESSURE(name, write, what, help)                     \
+    {                                                         \
+        name, COUNTER, 0, 0, false, write, what, {NULL}, help \
+    }
+#define LABELLED(name, type, write, help, ...)                 \
+    {                                                          \
+        name, type, 0, 0, false, write, 0, {__VA_ARGS__}, help \
+    }
 
 /* clang-format off */
 static const struct metric metrics[] = {
@@ -322,12 +338,13 @@ container_write(struct call *call, const struct pod_stats *pod, const struct con
     struct usage_details *details = call_alloc(call, sizeof *details);
     container_details(call->services->runtime, container, details);
     call_defer(call, release_details, details);
-    struct subject s = {.call = call,
-                        .base = {container->cgroup, container->id, config->image_name, config->name, pod->config->key.name, pod->config->key.namespace},
-                        .usage = &container->usage,
-                        .container = container,
-                        .details = details,
-                        .disk = disk};
+    struct subject s = {
+        .call = call,
+        .base = {container->cgroup, container->id, config->image_name, config->name, pod->config->key.name, pod->config->key.namespace},
+        .usage = &container->usage,
+        .container = container,
+        .details = details,
+        .disk = disk};
     for (const struct metric *metric = metrics; metric < metrics + metric_count; metric++)
         metric->write ? metric->write(&s, metric) : put_figure(&s, metric);
     Runtime__V1__ContainerMetrics *out = answer_new(call, &runtime__v1__container_metrics__descriptor);

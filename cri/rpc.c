@@ -11,10 +11,10 @@
 #define IMAGE   &runtime__v1__image_service__descriptor
 
 /* A stream's messages look like those of the list it stands for, so that one handler serves both. */
-#define SAME_LIST(a, a_items, b, b_items)                                                                                               \
-    _Static_assert(sizeof(Runtime__V1__##a##Response) == sizeof(Runtime__V1__##b##Response) &&                                          \
-                       offsetof(Runtime__V1__##a##Response, a_items) == offsetof(Runtime__V1__##b##Response, b_items) &&                \
-                       sizeof(Runtime__V1__##a##Request) == sizeof(Runtime__V1__##b##Request),                                          \
+#define SAME_LIST(a, a_items, b, b_items)                                                                                \
+    _Static_assert(sizeof(Runtime__V1__##a##Response) == sizeof(Runtime__V1__##b##Response) &&                           \
+                       offsetof(Runtime__V1__##a##Response, a_items) == offsetof(Runtime__V1__##b##Response, b_items) && \
+                       sizeof(Runtime__V1__##a##Request) == sizeof(Runtime__V1__##b##Request),                           \
                    #b " is " #a " in pieces")
 SAME_LIST(ListPodSandbox, items, StreamPodSandboxes, pod_sandboxes);
 SAME_LIST(ListContainers, containers, StreamContainers, containers);

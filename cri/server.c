@@ -35,7 +35,7 @@ struct server {
     grpc_completion_queue *queue;
     grpc_server_credentials *credentials;
     struct workers *workers, *streamers; /* streams live long: they take no thread from the other calls */
-    void **methods; /* gRPC's handle of each rpc, in the table's order */
+    void **methods;                      /* gRPC's handle of each rpc, in the table's order */
     pthread_t pollers[POLLERS];
     struct tag all_ended;
     pthread_mutex_t lock; /* guards what is below */
@@ -423,7 +423,8 @@ run(struct server_call *sc)
     if (opened == 0 && workers_run(streams ? sc->server->streamers : sc->server->workers, &sc->job))
         return;
     if (opened == 0)
-        (void)error_set(&failure, ERR_EXHAUSTED, "%s: too many %s", sc->rpc->name, streams ? "streams are open" : "calls are under way (limits.calls)");
+        (void)error_set(&failure, ERR_EXHAUSTED, "%s: too many %s", sc->rpc->name,
+                        streams ? "streams are open" : "calls are under way (limits.calls)");
     log_call(sc, &failure);
     reply(sc, NULL, &failure);
 }

@@ -201,7 +201,8 @@ pod_attributes_write(struct call *call, const struct pod_stats *stats)
     out->metadata->namespace_ = config->key.namespace;
     out->metadata->attempt = config->key.attempt;
     out->n_labels = map_write(call, &config->labels, &runtime__v1__pod_sandbox_attributes__labels_entry__descriptor, &out->labels);
-    out->n_annotations = map_write(call, &config->annotations, &runtime__v1__pod_sandbox_attributes__annotations_entry__descriptor, &out->annotations);
+    out->n_annotations =
+        map_write(call, &config->annotations, &runtime__v1__pod_sandbox_attributes__annotations_entry__descriptor, &out->annotations);
     return out;
 }
 

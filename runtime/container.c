@@ -314,9 +314,9 @@ container_list(struct runtime *rt, size_t *count)
     struct container *c, *next;
     size_t room = HASH_CNT(by_id, rt->containers_by_id), n = 0;
     cleanup_free struct container **list = mem_zalloc(room, sizeof(struct container *));
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    if (c->phase != CONTAINER_PHASE_MAKING)
-        list[n++] = c;
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        if (c->phase != CONTAINER_PHASE_MAKING)
+            list[n++] = c;
     qsort(list, n, sizeof(struct container *), newest_first);
     struct container_status *statuses = mem_zalloc(n, sizeof *statuses);
     for (size_t i = 0; i < n; i++)

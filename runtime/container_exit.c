@@ -63,7 +63,8 @@ container_settle(struct runtime *rt, struct container *c, const char *reason)
     struct exit_report report = {.status = EXIT_KILLED, .finished_ns = clock_now_ns()};
     bool recorded = exit_record_read(rt->containers_dir, c->id, &report);
     pthread_mutex_lock(&rt->lock);
-    bool changed = (c->phase == CONTAINER_PHASE_CREATED || c->phase == CONTAINER_PHASE_RUNNING) && container_end(rt, c, &report, recorded ? "" : reason, "");
+    bool changed =
+        (c->phase == CONTAINER_PHASE_CREATED || c->phase == CONTAINER_PHASE_RUNNING) && container_end(rt, c, &report, recorded ? "" : reason, "");
     pthread_mutex_unlock(&rt->lock);
     struct error failed;
     if (changed && record_container_state(rt, c, &failed) < 0)

@@ -127,13 +127,13 @@ pod_find(struct runtime *rt, const char *id, struct error *err)
     if (id && strlen(id) == ID_LENGTH)
         HASH_FIND(by_id, rt->pods_by_id, id, ID_LENGTH, found);
     else if (id && id_prefix_valid(id))
-        HASH_ITER(by_id, rt->pods_by_id, pod, next)
-    if (pod->phase != POD_PHASE_MAKING && str_starts(pod->id, id)) {
-        ambiguous = found != NULL;
-        found = pod;
-        if (ambiguous)
-            break;
-    }
+        HASH_ITER (by_id, rt->pods_by_id, pod, next)
+            if (pod->phase != POD_PHASE_MAKING && str_starts(pod->id, id)) {
+                ambiguous = found != NULL;
+                found = pod;
+                if (ambiguous)
+                    break;
+            }
     if (!found || ambiguous || found->phase == POD_PHASE_MAKING) {
         lookup_failed("pod", id, ambiguous, err);
         return NULL;
@@ -149,13 +149,13 @@ container_find(struct runtime *rt, const char *id, struct error *err)
     if (id && strlen(id) == ID_LENGTH)
         HASH_FIND(by_id, rt->containers_by_id, id, ID_LENGTH, found);
     else if (id && id_prefix_valid(id))
-        HASH_ITER(by_id, rt->containers_by_id, c, next)
-    if (c->phase != CONTAINER_PHASE_MAKING && str_starts(c->id, id)) {
-        ambiguous = found != NULL;
-        found = c;
-        if (ambiguous)
-            break;
-    }
+        HASH_ITER (by_id, rt->containers_by_id, c, next)
+            if (c->phase != CONTAINER_PHASE_MAKING && str_starts(c->id, id)) {
+                ambiguous = found != NULL;
+                found = c;
+                if (ambiguous)
+                    break;
+            }
     if (!found || ambiguous || found->phase == CONTAINER_PHASE_MAKING) {
         lookup_failed("container", id, ambiguous, err);
         return NULL;
@@ -184,9 +184,9 @@ pod_containers(struct runtime *rt, const struct pod *pod, size_t *count)
     struct container *c, *next;
     struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
     *count = 0;
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    if (c->pod == pod)
-        list[(*count)++] = container_reference(c);
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        if (c->pod == pod)
+            list[(*count)++] = container_reference(c);
     return list;
 }
 

@@ -353,9 +353,9 @@ pod_list(struct runtime *rt, size_t *count)
     struct pod *pod, *next;
     size_t room = HASH_CNT(by_id, rt->pods_by_id), n = 0;
     cleanup_free struct pod **pods = mem_zalloc(room, sizeof(struct pod *));
-    HASH_ITER(by_id, rt->pods_by_id, pod, next)
-    if (pod->phase == POD_PHASE_READY || pod->phase == POD_PHASE_NOTREADY)
-        pods[n++] = pod;
+    HASH_ITER (by_id, rt->pods_by_id, pod, next)
+        if (pod->phase == POD_PHASE_READY || pod->phase == POD_PHASE_NOTREADY)
+            pods[n++] = pod;
     qsort(pods, n, sizeof(struct pod *), newest_first);
     struct pod_status *list = mem_zalloc(n, sizeof *list);
     for (size_t i = 0; i < n; i++)

@@ -85,9 +85,9 @@ parent_in_use(struct runtime *rt, const char *parent)
     HOLD(&rt->lock);
     struct pod *pod, *next;
     size_t length = strlen(parent);
-    HASH_ITER(by_id, rt->pods_by_id, pod, next)
-    if (str_starts(pod->cgroup_parent, parent) && (pod->cgroup_parent[length] == '\0' || pod->cgroup_parent[length] == '/'))
-        return true;
+    HASH_ITER (by_id, rt->pods_by_id, pod, next)
+        if (str_starts(pod->cgroup_parent, parent) && (pod->cgroup_parent[length] == '\0' || pod->cgroup_parent[length] == '/'))
+            return true;
     return false;
 }
 

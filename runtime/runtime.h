@@ -48,8 +48,8 @@ struct runtime_options {
     /* Layers a container runs on are held as long as it exists (imageservice), under its id. */
     int (*hold_layers)(void *arg, const struct strv *layers, const char *container_id, struct error *err);
     void (*release_layers)(void *arg, const char *container_id);
-    /* Pods and containers came, started, stopped, went: each change, in order; NULL: nobody wants to know. Takes `change` (change_free). Called with the runtime's lock held: it
-     * neither waits nor calls the runtime. */
+    /* Pods and containers came, started, stopped, went: each change, in order; NULL: nobody wants to know. Takes `change` (change_free). Called with
+     * the runtime's lock held: it neither waits nor calls the runtime. */
     void *changed_arg;
     void (*changed)(void *arg, struct change *change);
 };
@@ -130,12 +130,12 @@ struct container_config {
     char *pod_id;
     char *name;
     uint32_t attempt;
-    char *image_id;     /* "sha256:…" */
-    char *image_name;   /* as the user asked for it */
-    struct strv layers; /* names below layers_dir, the lowest first */
-    struct strv args;   /* never empty */
-    struct strv env;    /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
-    char *working_dir;  /* "" : / */
+    char *image_id;      /* "sha256:…" */
+    char *image_name;    /* as the user asked for it */
+    struct strv layers;  /* names below layers_dir, the lowest first */
+    struct strv args;    /* never empty */
+    struct strv env;     /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
+    char *working_dir;   /* "" : / */
     struct strv volumes; /* directories the image promises (OCI image spec, "Volumes"): made in the writable layer where missing */
     struct strmap labels, annotations;
     char *log_path; /* relative to the pod's log_directory; "" : no log */
@@ -186,7 +186,8 @@ struct pod_snapshot {
 
 enum change_kind { CHANGE_CREATED, CHANGE_STARTED, CHANGE_STOPPED, CHANGE_DELETED };
 
-/* What happened to a container, or to a pod: a pod is created and started at once. A container is STOPPED only after it was STARTED, unless it never ran. */
+/* What happened to a container, or to a pod: a pod is created and started at once. A container is STOPPED only after it was STARTED, unless it never
+ * ran. */
 struct change {
     enum change_kind kind;
     char id[ID_SIZE];
@@ -223,8 +224,8 @@ void pod_snapshot_free(struct pod_snapshot *snapshot);
 struct pod_status *pod_list(struct runtime *rt, size_t *count);
 void pod_status_free(struct pod_status *status);
 void pod_list_free(struct pod_status *list, size_t count);
-/* What the pod as a whole may use, overhead apart, is now this: kept, recorded and shown in pod_info_json. Nothing is set: who asks has set the pod's cgroup
- * [CRI UpdatePodSandboxResources]. NULL: as before. ERR_PRECONDITION unless it is ready. */
+/* What the pod as a whole may use, overhead apart, is now this: kept, recorded and shown in pod_info_json. Nothing is set: who asks has set the pod's
+ * cgroup [CRI UpdatePodSandboxResources]. NULL: as before. ERR_PRECONDITION unless it is ready. */
 int pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err);
 /* Verbose info, as JSON: pid, netns path, configuration, monitor, cgroups; caller frees. */
 char *pod_info_json(struct runtime *rt, const char *id, struct error *err);
@@ -283,7 +284,8 @@ void container_running(struct runtime *rt, struct strv *ids);
 /* What goes beyond: process by process, device by device. All nothing or UNKNOWN when it does not run. */
 void container_details(struct runtime *rt, const struct container_stats *of, struct usage_details *out);
 
-/* What a pod uses with all its containers: its own cgroup's figures, else, where it shares that with other pods, the sum of those of its containers. */
+/* What a pod uses with all its containers: its own cgroup's figures, else, where it shares that with other pods, the sum of those of its containers.
+ */
 struct pod_stats {
     char id[ID_SIZE];
     const struct pod_config *config; /* shared, read-only */

@@ -212,8 +212,7 @@ runtime_writable_usage(struct runtime *rt, uint64_t *bytes, uint64_t *inodes)
     meter_wanted(rt->meter);
     HOLD(&rt->lock);
     *bytes = *inodes = 0;
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    {
+    HASH_ITER (by_id, rt->containers_by_id, c, next) {
         *bytes += (uint64_t)c->writable_bytes;
         *inodes += (uint64_t)c->writable_inodes;
     }

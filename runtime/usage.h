@@ -1,4 +1,5 @@
-/* What a cgroup uses, as the kernel counts it, v1 and v2 alike. Figures are numbers; usage.c has one line for each, with the file and key that hold it. */
+/* What a cgroup uses, as the kernel counts it, v1 and v2 alike. Figures are numbers; usage.c has one line for each, with the file and key that hold
+ * it. */
 #pragma once
 
 #include <stdbool.h>
@@ -52,7 +53,7 @@ enum pressure_of { PRESSURE_CPU, PRESSURE_MEMORY, PRESSURE_IO, PRESSURES };
 
 /* PSI [kernel, accounting/psi.rst]. */
 struct pressure {
-    int64_t total_ns; /* UNKNOWN: no such figure */
+    int64_t total_ns;  /* UNKNOWN: no such figure */
     double percent[3]; /* of the last 10, 60, 300 seconds */
 };
 
@@ -63,7 +64,7 @@ struct usage {
         struct pressure some, full;
     } pressure[PRESSURES];
     int64_t memory_left_bytes, swap_left_bytes; /* until the limit; UNKNOWN where there is none */
-    int64_t nano_cores; /* CPU time per second of late, in ns; usage_read does not know it */
+    int64_t nano_cores;                         /* CPU time per second of late, in ns; usage_read does not know it */
 };
 
 /* All UNKNOWN where there is no such cgroup. */

@@ -14,7 +14,7 @@
 
 enum {
     FILE_MAX = 1 << 20,
-    DEPTH_MAX = 32,       /* as in runtime/cgroup.c */
+    DEPTH_MAX = 32,            /* as in runtime/cgroup.c */
     DESCRIPTORS_MAX = 1 << 18, /* looked at for one container; beyond, the count goes on without telling sockets apart */
 };
 
@@ -144,8 +144,8 @@ read_v2_io(int dir, struct usage_details *out)
     for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
         unsigned major, minor;
         struct device_usage d;
-        if (sscanf(line, "%u:%u rbytes=%" SCNd64 " wbytes=%" SCNd64 " rios=%" SCNd64 " wios=%" SCNd64, &major, &minor, &d.read_bytes, &d.written_bytes,
-                   &d.reads, &d.writes) != 6)
+        if (sscanf(line, "%u:%u rbytes=%" SCNd64 " wbytes=%" SCNd64 " rios=%" SCNd64 " wios=%" SCNd64, &major, &minor, &d.read_bytes,
+                   &d.written_bytes, &d.reads, &d.writes) != 6)
             continue;
         struct device_usage *device = device_of(out, major, minor);
         device->read_bytes = d.read_bytes;
@@ -246,9 +246,8 @@ usage_details_free(struct usage_details *details)
 static bool
 read_interface(const char *line, struct interface_usage *out)
 {
-    return sscanf(line,
-                  " %15[^:]: %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %*u %*u %*u %*u %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, out->name,
-                  &out->rx_bytes, &out->rx_packets, &out->rx_errors, &out->rx_dropped, &out->tx_bytes, &out->tx_packets, &out->tx_errors,
+    return sscanf(line, " %15[^:]: %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %*u %*u %*u %*u %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+                  out->name, &out->rx_bytes, &out->rx_packets, &out->rx_errors, &out->rx_dropped, &out->tx_bytes, &out->tx_packets, &out->tx_errors,
                   &out->tx_dropped) == 9 &&
            !str_eq(out->name, "lo");
 }

@@ -163,7 +163,8 @@ network_pod_cidr(struct network *n, const char *cidrs, struct error *err)
         TRY(ip_net_parse(list.items[i], &net, err));
         if (n->mode == NETWORK_BUILTIN && !builtin_has_pool(n->builtin, &net))
             return error_set(err, ERR_PRECONDITION,
-                             "the built-in network gives addresses of other pools: put %s into network.pools of the configuration and restart crispd", cidrs);
+                             "the built-in network gives addresses of other pools: put %s into network.pools of the configuration and restart crispd",
+                             cidrs);
     }
     return 0;
 }

@@ -1,5 +1,5 @@
-/* What crispd's server works on, without pods: nothing is there but the pods that are asked for, StopContainer waits out its grace, ExecSync answers zeros, PullImage finds no
- * registry. */
+/* What crispd's server works on, without pods: nothing is there but the pods that are asked for, StopContainer waits out its grace, ExecSync answers
+ * zeros, PullImage finds no registry. */
 #pragma once
 
 #include <stddef.h>

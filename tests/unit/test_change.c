@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "runtime_world.h"
 
 enum { TOLD_MAX = 1024 };

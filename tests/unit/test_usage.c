@@ -78,7 +78,8 @@ v2_says_everything_in_one_hierarchy(void **state)
     put("v2", "memory.peak", "60000000\n");
     put("v2", "memory.max", "67108864\n");
     put("v2", "memory.low", "0\n");
-    put("v2", "memory.stat", "anon 30000000\nfile 15000000\nkernel 4000000\nfile_mapped 1000000\ninactive_file 10000000\npgfault 123\npgmajfault 4\n");
+    put("v2", "memory.stat",
+        "anon 30000000\nfile 15000000\nkernel 4000000\nfile_mapped 1000000\ninactive_file 10000000\npgfault 123\npgmajfault 4\n");
     put("v2", "memory.events", "low 0\nhigh 0\nmax 6\noom 2\noom_kill 1\noom_group_kill 0\n");
     put("v2", "memory.swap.current", "1000\n");
     put("v2", "memory.swap.max", "5000\n");
@@ -97,17 +98,38 @@ v2_says_everything_in_one_hierarchy(void **state)
         enum figure figure;
         int64_t value;
     } expected[] = {
-        {FIGURE_CPU_NS, 5000000000},        {FIGURE_CPU_USER_NS, 3000000000},  {FIGURE_CPU_SYSTEM_NS, 2000000000}, {FIGURE_THROTTLED_NS, 7000000},
-        {FIGURE_PERIODS, 10},               {FIGURE_THROTTLED_PERIODS, 4},     {FIGURE_CPU_QUOTA_US, 20000},       {FIGURE_CPU_PERIOD_US, 100000},
-        {FIGURE_CPU_SHARES, 1024},          {FIGURE_MEMORY, 50000000},         {FIGURE_MEMORY_PEAK, 60000000},     {FIGURE_MEMORY_LIMIT, 67108864},
-        {FIGURE_MEMORY_RESERVED, 0},        {FIGURE_MEMORY_CACHE, 15000000},   {FIGURE_MEMORY_RSS, 30000000},      {FIGURE_MEMORY_KERNEL, 4000000},
-        {FIGURE_MEMORY_MAPPED, 1000000},    {FIGURE_PAGE_FAULTS, 123},         {FIGURE_MAJOR_PAGE_FAULTS, 4},      {FIGURE_OWN_PAGE_FAULTS, 123},
-        {FIGURE_MEMORY_LIMIT_HITS, 6},      {FIGURE_OOM_KILLS, 1},             {FIGURE_SWAP, 1000},                {FIGURE_SWAP_LIMIT, 5000},
-        {FIGURE_MEMORY_WORKING_SET, 40000000}, {FIGURE_TASKS, 3},              {FIGURE_TASKS_LIMIT, UNKNOWN},
+        {FIGURE_CPU_NS, 5000000000},
+        {FIGURE_CPU_USER_NS, 3000000000},
+        {FIGURE_CPU_SYSTEM_NS, 2000000000},
+        {FIGURE_THROTTLED_NS, 7000000},
+        {FIGURE_PERIODS, 10},
+        {FIGURE_THROTTLED_PERIODS, 4},
+        {FIGURE_CPU_QUOTA_US, 20000},
+        {FIGURE_CPU_PERIOD_US, 100000},
+        {FIGURE_CPU_SHARES, 1024},
+        {FIGURE_MEMORY, 50000000},
+        {FIGURE_MEMORY_PEAK, 60000000},
+        {FIGURE_MEMORY_LIMIT, 67108864},
+        {FIGURE_MEMORY_RESERVED, 0},
+        {FIGURE_MEMORY_CACHE, 15000000},
+        {FIGURE_MEMORY_RSS, 30000000},
+        {FIGURE_MEMORY_KERNEL, 4000000},
+        {FIGURE_MEMORY_MAPPED, 1000000},
+        {FIGURE_PAGE_FAULTS, 123},
+        {FIGURE_MAJOR_PAGE_FAULTS, 4},
+        {FIGURE_OWN_PAGE_FAULTS, 123},
+        {FIGURE_MEMORY_LIMIT_HITS, 6},
+        {FIGURE_OOM_KILLS, 1},
+        {FIGURE_SWAP, 1000},
+        {FIGURE_SWAP_LIMIT, 5000},
+        {FIGURE_MEMORY_WORKING_SET, 40000000},
+        {FIGURE_TASKS, 3},
+        {FIGURE_TASKS_LIMIT, UNKNOWN},
     };
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
         if (usage.figures[expected[i].figure] != expected[i].value)
-            fail_msg("figure %d is %lld, not %lld", (int)expected[i].figure, (long long)usage.figures[expected[i].figure], (long long)expected[i].value);
+            fail_msg("figure %d is %lld, not %lld", (int)expected[i].figure, (long long)usage.figures[expected[i].figure],
+                     (long long)expected[i].value);
     assert_int_equal(usage.memory_left_bytes, 27108864);
     assert_int_equal(usage.swap_left_bytes, 4000);
     expect_pressure(&usage);
@@ -154,13 +176,16 @@ a_hybrid_host_has_v1s_figures_and_v2s_pressure(void **state)
     put("memory", "memory.memsw.limit_in_bytes", "9223372036854771712\n");
     put("memory", "memory.failcnt", "0\n");
     put("memory", "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n");
-    put("memory", "memory.stat", "cache 1\nrss 2\npgfault 5\npgmajfault 6\ntotal_cache 10\ntotal_rss 20\ntotal_inactive_file 60000000\ntotal_pgfault 50\ntotal_pgmajfault 60\n");
+    put("memory", "memory.stat",
+        "cache 1\nrss 2\npgfault 5\npgmajfault 6\ntotal_cache 10\ntotal_rss 20\ntotal_inactive_file 60000000\ntotal_pgfault 50\ntotal_pgmajfault "
+        "60\n");
     put("blkio", "blkio.throttle.io_service_bytes_recursive", "8:0 Read 4096\n8:0 Write 8192\n8:0 Sync 1\n8:0 Total 12288\nTotal 12288\n");
     put("blkio", "blkio.throttle.io_serviced_recursive", "8:0 Read 1\n8:0 Write 2\n8:0 Total 3\nTotal 3\n");
     put("unified", "cgroup.procs", "");
     put_pressure("unified");
-    const struct cgroup_hierarchy list[] = {hierarchy("cpuacct", "cpuacct", false), hierarchy("cpu", "cpu", false), hierarchy("memory", "memory", false),
-                                            hierarchy("blkio", "blkio", false), hierarchy("unified", "hugetlb", true)};
+    const struct cgroup_hierarchy list[] = {hierarchy("cpuacct", "cpuacct", false), hierarchy("cpu", "cpu", false),
+                                            hierarchy("memory", "memory", false), hierarchy("blkio", "blkio", false),
+                                            hierarchy("unified", "hugetlb", true)};
     struct cgroups cgroups = host(list, 5, 4);
     struct usage usage;
     usage_read(&cgroups, "/pod/c", &usage);
