@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cri/call.h"
+#include "cri/events.h"
 #include "cri/listener.h"
 #include "cri/server.h"
 #include "cri/service_manager.h"
@@ -88,14 +89,14 @@ release_layers(void *images, const char *container_id)
 }
 
 static int
-open_runtime(const struct configuration *c, struct images *images, struct runtime **out, struct error *err)
+open_runtime(const struct configuration *c, const struct services *services, struct runtime **out, struct error *err)
 {
     cleanup_free char *network_root = str_printf("%s/network", c->root);
     struct runtime_options options = {
         .root = c->root,
         .state = c->state,
         .monitor_program = c->monitor_program,
-        .layers_dir = images_layers_dir(images),
+        .layers_dir = images_layers_dir(services->images),
         .cgroup_parent = c->cgroup.pods,
         .monitor_cgroup = c->cgroup.monitors,
         .nofile_soft = c->limits.nofile_soft,
@@ -120,9 +121,11 @@ open_runtime(const struct configuration *c, struct images *images, struct runtim
                 .builtin_pools = c->network.pools,
                 .builtin_mtu = c->network.mtu,
             },
-        .arg = images,
+        .arg = services->images,
         .hold_layers = hold_layers,
         .release_layers = release_layers,
+        .changed_arg = services->events,
+        .changed = events_publish,
     };
     return runtime_open(&options, out, err) < 0 ? error_prefix(err, "open the pods in %s", c->root) : 0;
 }
@@ -220,13 +223,15 @@ daemon_run(const struct configuration *c, struct error *err)
     TRY(lock_directory(c->root, 0700, err));
     struct services services = {.configuration = c};
     TRY(open_images(c, &services.images, err));
-    int result = open_runtime(c, services.images, &services.runtime, err);
+    services.events = events_new();
+    int result = open_runtime(c, &services, &services.runtime, err);
     if (result == 0) {
         images_collect(services.images);
         services.streaming = open_streaming(c, services.runtime, err);
         result = services.streaming ? serve_services(c, &services, signals, err) : -1;
         runtime_close(services.runtime);
     }
+    events_free(services.events);
     images_close(services.images);
     return result;
 }

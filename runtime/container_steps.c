@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "runtime/apparmor.h"
 #include "runtime/caps.h"
+#include "runtime/change.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
 #include "runtime/janitor.h"
@@ -250,28 +251,27 @@ undo_init(struct making *m)
 
 /* ---- state ---- */
 
-static int
-make_state(struct making *m, struct error *err)
-{
-    struct container *c = m->container;
-    pthread_mutex_lock(&m->rt->lock);
-    bool moved = container_move(c, CONTAINER_PHASE_CREATED);
-    /* Its end may have been reported before its beginning. */
-    if (moved && c->exited && container_move(c, CONTAINER_PHASE_EXITED))
-        c->pid = 0;
-    pthread_mutex_unlock(&m->rt->lock);
-    if (record_container_state(m->rt, c, err) == 0)
-        return 0;
-    HOLD(&m->rt->lock);
-    c->phase = CONTAINER_PHASE_MAKING;
-    return -1;
-}
-
 static void
 undo_state(struct making *m)
 {
     HOLD(&m->rt->lock);
     m->container->phase = CONTAINER_PHASE_MAKING;
+    change_tell(m->rt, CHANGE_DELETED, m->container->id, m->container->pod);
+}
+
+static int
+make_state(struct making *m, struct error *err)
+{
+    struct container *c = m->container;
+    pthread_mutex_lock(&m->rt->lock);
+    (void)container_move(m->rt, c, CONTAINER_PHASE_CREATED);
+    /* Its end may have been reported before its beginning. */
+    container_end_if_exited(m->rt, c);
+    pthread_mutex_unlock(&m->rt->lock);
+    if (record_container_state(m->rt, c, err) == 0)
+        return 0;
+    undo_state(m);
+    return -1;
 }
 
 /* ---- the table ---- */

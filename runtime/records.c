@@ -28,6 +28,7 @@ struct pod_record {
     int monitor_pid;
     bool attached;
     struct strv ips;
+    struct resources overhead, resources;
 };
 
 static const struct field pod_record_list[] = {
@@ -43,6 +44,8 @@ static const struct field pod_record_list[] = {
     F(pod_record, monitor_pid, INT),
     F(pod_record, attached, BOOL),
     F(pod_record, ips, STRV),
+    {.name = "overhead", .type = FIELD_STRUCT, .offset = offsetof(struct pod_record, overhead), .of = &resources_fields},
+    {.name = "resources", .type = FIELD_STRUCT, .offset = offsetof(struct pod_record, resources), .of = &resources_fields},
 };
 static const struct fields pod_record_fields = FIELDS(struct pod_record, pod_record_list);
 
@@ -186,6 +189,8 @@ record_pod_state(struct runtime *rt, struct pod *pod, struct error *err)
     record.boot_id = str_dup(pod->monitor.boot_id[0] ? pod->monitor.boot_id : rt->boot_id);
     record.reason = str_dup(pod->reason);
     strv_copy(&ips, &pod->ips);
+    resources_copy(&record.overhead, &pod->overhead);
+    resources_copy(&record.resources, &pod->resources);
     pthread_mutex_unlock(&rt->lock);
     record.ips = ips;
     cleanup_free char *path = str_printf("pods/%s/record", pod->id);
@@ -193,6 +198,8 @@ record_pod_state(struct runtime *rt, struct pod *pod, struct error *err)
     free(record.boot_id);
     free(record.reason);
     strv_free(&ips);
+    resources_free(&record.overhead);
+    resources_free(&record.resources);
     return result;
 }
 
@@ -377,6 +384,9 @@ pod_adopt_record(struct pod *pod, struct pod_record *record)
     pod->reason = steal(record->reason);
     pod->ips = record->ips;
     record->ips = (struct strv){0};
+    pod->overhead = record->overhead;
+    pod->resources = record->resources;
+    record->overhead = record->resources = (struct resources){0};
     fields_free(&pod_record_fields, record);
 }
 

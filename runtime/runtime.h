@@ -26,8 +26,10 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "runtime/network/network.h"
+#include "runtime/usage.h"
 
 struct runtime;
+struct change;
 
 /* ---- what the operator configured; copied by runtime_open ---- */
 struct runtime_options {
@@ -49,6 +51,10 @@ struct runtime_options {
     /* Layers a container runs on are held as long as it exists (imageservice), under its id. */
     int (*hold_layers)(void *arg, const struct strv *layers, const char *container_id, struct error *err);
     void (*release_layers)(void *arg, const char *container_id);
+    /* Pods and containers came, started, stopped, went: each change, in order; NULL: nobody wants to know. Takes `change` (change_free). Called with
+     * the runtime's lock held: it neither waits nor calls the runtime. */
+    void *changed_arg;
+    void (*changed)(void *arg, struct change *change);
 };
 
 /* ---- pods ---- */
@@ -179,6 +185,25 @@ struct container_status {
     struct strv groups;         /* and its supplemental groups, decimal */
 };
 
+/* A pod with its containers, all read at one moment. */
+struct pod_snapshot {
+    int64_t time_ns; /* wall clock, but later than that of any snapshot or change before */
+    struct pod_status pod;
+    struct container_status *containers;
+    size_t container_count;
+};
+
+enum change_kind { CHANGE_CREATED, CHANGE_STARTED, CHANGE_STOPPED, CHANGE_DELETED };
+
+/* What happened to a container, or to a pod: a pod is created and started at once. A container is STOPPED only after it was STARTED, unless it never
+ * ran. */
+struct change {
+    enum change_kind kind;
+    char id[ID_SIZE];
+    struct pod_snapshot after; /* of what was deleted the pod is still there, the container is not */
+};
+void change_free(struct change *change);
+
 /* ---- life of the runtime ---- */
 
 /* Open the state: make directories, take in every record (a torn, damaged or duplicate one is set aside and logged: recovery is never fatal), meet
@@ -202,10 +227,15 @@ int pod_stop(struct runtime *rt, const char *id, const struct cancel *cancel, st
 /* Removes it with its containers, stopping what runs. Unknown: OK. [CRI RemovePodSandbox] */
 int pod_remove(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err);
 int pod_status(struct runtime *rt, const char *id, struct pod_status *out, struct error *err);
+int pod_snapshot(struct runtime *rt, const char *id, struct pod_snapshot *out, struct error *err);
+void pod_snapshot_free(struct pod_snapshot *snapshot);
 /* All pods, newest first; for pod_list_free. */
 struct pod_status *pod_list(struct runtime *rt, size_t *count);
 void pod_status_free(struct pod_status *status);
 void pod_list_free(struct pod_status *list, size_t count);
+/* What the pod as a whole may use, overhead apart, is now this: kept, recorded and shown in pod_info_json. Nothing is set: who asks has set the pod's
+ * cgroup [CRI UpdatePodSandboxResources]. NULL: as before. ERR_PRECONDITION unless it is ready. */
+int pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err);
 /* Verbose info, as JSON: pid, netns path, configuration, monitor, cgroups; caller frees. */
 char *pod_info_json(struct runtime *rt, const char *id, struct error *err);
 struct pod_config *pod_config_new(void);
@@ -264,20 +294,47 @@ int container_attach(struct runtime *rt, const char *id, struct stream_fds *fds,
  * PortForward] */
 int pod_open_netns(struct runtime *rt, const char *id, struct error *err);
 
-/* From the cgroups; figures the kernel does not have are -1. The writable layer's are measured by a slow walk in the background, never in the
- * caller's time. */
+/* From the cgroups. The writable layer's figures are measured by a slow walk in the background, never in the caller's time. */
 struct container_stats {
     char id[ID_SIZE];
-    const struct container_config *config;
-    int64_t time_ns;
-    int64_t cpu_usage_ns, cpu_nano_cores;
-    int64_t memory_usage_bytes, memory_working_set_bytes, memory_available_bytes, memory_rss_bytes, memory_page_faults, memory_major_page_faults;
-    int64_t swap_usage_bytes, swap_available_bytes;
+    const struct container_config *config; /* shared, read-only */
+    char *cgroup;
+    pid_t pid;          /* 0: it does not run */
+    int64_t started_ns; /* 0: not yet */
+    struct usage usage;
     int64_t writable_bytes, writable_inodes, writable_time_ns;
 };
 int container_stats(struct runtime *rt, const char *id, struct container_stats *out, struct error *err);
-struct container_stats *container_stats_list(struct runtime *rt, size_t *count);
 void container_stats_free(struct container_stats *stats);
-void container_stats_list_free(struct container_stats *list, size_t count);
+/* Ids of the containers that run, added to `ids`: those that may use anything. */
+void container_running(struct runtime *rt, struct strv *ids);
+/* What goes beyond: process by process, device by device. All nothing or UNKNOWN when it does not run. */
+void container_details(struct runtime *rt, const struct container_stats *of, struct usage_details *out);
+
+/* What a pod uses with all its containers: its own cgroup's figures, else, where it shares that with other pods, the sum of those of its containers.
+ */
+struct pod_stats {
+    char id[ID_SIZE];
+    const struct pod_config *config; /* shared, read-only */
+    char *cgroup;                    /* its containers' parent */
+    bool has_cgroup;                 /* which is its alone */
+    struct usage usage;
+    int64_t processes;
+    struct interface_usage *interfaces; /* of a network namespace of its own */
+    size_t interface_count;
+    struct container_stats *containers; /* those that run */
+    size_t container_count;
+};
+int pod_stats(struct runtime *rt, const char *id, struct pod_stats *out, struct error *err);
+void pod_stats_free(struct pod_stats *stats);
+/* Ids of the pods that are ready, added to `ids`. */
+void pod_ready(struct runtime *rt, struct strv *ids);
+
+/* The file system that writable layers are on. */
+struct disk_stats {
+    char device[DEVICE_NAME_SIZE];
+    int64_t bytes, inodes, inodes_free;
+};
+void runtime_disk(struct runtime *rt, struct disk_stats *out);
 /* What the containers' writable layers take, for ImageFsInfo's container_filesystems. */
 void runtime_writable_usage(struct runtime *rt, uint64_t *bytes, uint64_t *inodes);
