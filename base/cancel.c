@@ -48,18 +48,12 @@ cancel_check(const struct cancel *cancel, const char *stage, struct error *err)
     return 0;
 }
 
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 int
 cancel_wait(const struct cancel *cancel, int fd, int64_t timeout_ns, const char *stage, struct error *err)
 {
     int64_t start = clock_monotonic_ns();
     int64_t end = timeout_ns > INT64_MAX - start ? INT64_MAX : start + timeout_ns;
-    int64_t until = earlier(end, cancel ? cancel->deadline_ns : INT64_MAX);
+    int64_t until = clock_earlier(end, cancel ? cancel->deadline_ns : INT64_MAX);
     struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = cancel ? cancel->fd : -1, .events = POLLIN}};
     for (;;) {
         int64_t left = until == INT64_MAX ? INT64_MAX : until - clock_monotonic_ns();

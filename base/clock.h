@@ -11,5 +11,11 @@ enum { CLOCK_RFC3339_SIZE = 31 }; /* "2026-01-02T03:04:05.678901234Z" and its NU
 
 int64_t clock_now_ns(void);
 int64_t clock_monotonic_ns(void);
+/* Of two deadlines the one that comes first; INT64_MAX is never. */
+static inline int64_t
+clock_earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 /* RFC 3339 with nanoseconds, UTC; `out` has CLOCK_RFC3339_SIZE bytes. */
 void clock_format_rfc3339(int64_t unix_ns, char *out);

@@ -16,13 +16,6 @@ field_of(const struct config_key *key, void *target)
     return (char *)target + key->offset;
 }
 
-static void
-set_string(char **field, const char *value)
-{
-    free(*field);
-    *field = str_dup(value);
-}
-
 void
 config_defaults(const struct config_key keys[], size_t count, void *target)
 {
@@ -31,7 +24,7 @@ config_defaults(const struct config_key keys[], size_t count, void *target)
         switch (key->type) {
         case CONFIG_STRING:
         case CONFIG_PATH:
-            set_string(field, key->fallback ? key->fallback : "");
+            str_set(field, key->fallback ? key->fallback : "");
             break;
         case CONFIG_STRINGS:
             strv_free(field);
@@ -75,7 +68,7 @@ read_string(const struct config_key *key, const struct toml_node *node, void *fi
         return error_set(err, ERR_INVALID, "%s:%d: %s: \"%s\" is not an absolute path", file, node->line, node->key, node->string);
     if (!allowed(key, node->string))
         return error_set(err, ERR_INVALID, "%s:%d: %s: \"%s\" is none of: %s", file, node->line, node->key, node->string, key->one_of);
-    set_string(field, node->string);
+    str_set(field, node->string);
     return 0;
 }
 
@@ -252,7 +245,10 @@ config_print(const struct config_key keys[], size_t count, const void *target, F
 static void
 document_type(const struct config_key *key, FILE *out)
 {
-    static const char *const names[] = {"string", "absolute path", "list of strings", "integer", "boolean"};
+    static const char *const names[] = {
+        [CONFIG_STRING] = "string",   [CONFIG_PATH] = "absolute path", [CONFIG_STRINGS] = "list of strings",
+        [CONFIG_INTEGER] = "integer", [CONFIG_BOOLEAN] = "boolean",
+    };
     if (key->one_of) {
         cleanup_strv struct strv values = {0};
         strv_split(&values, key->one_of, ' ', true);
@@ -305,6 +301,6 @@ config_free(const struct config_key keys[], size_t count, void *target)
         if (key->type == CONFIG_STRINGS)
             strv_free(field);
         else if (key->type == CONFIG_STRING || key->type == CONFIG_PATH)
-            set_string(field, NULL);
+            str_set(field, NULL);
     }
 }

@@ -35,7 +35,8 @@ struct error {
     char message[ERROR_MESSAGE_MAX];
 };
 
-/* Fill err with a kind and a sentence (cut at ERROR_MESSAGE_MAX, control characters made blanks). Always returns -1. `err` may be NULL: nothing is filled. */
+/* Fill err with a kind and a sentence (cut at ERROR_MESSAGE_MAX, control characters made blanks). Always returns -1. `err` may be NULL: nothing is
+ * filled. */
 int error_set(struct error *err, enum error_kind kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Fill err from an errno: the sentence, ": ", strerror. The kind follows from the errno (ENOENT → NOT_FOUND, EEXIST → EXISTS,

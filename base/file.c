@@ -24,7 +24,7 @@ file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct er
 {
     struct open_how how = {
         .flags = (uint64_t)(unsigned)flags | O_CLOEXEC,
-        .mode = flags & (O_CREAT | __O_TMPFILE) ? mode : 0,
+        .mode = flags & O_CREAT ? mode : 0, /* openat2 refuses one that it does not need */
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
     /* EAGAIN: a rename or mount elsewhere raced with the lookup (openat2(2)); trying again is the documented answer. */

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/str.h"
 
+/* The underscores: <syslog.h> has these names without. */
 enum log_level { LOG_DEBUG_, LOG_INFO_, LOG_WARN_, LOG_ERROR_ };
 
 /* Set once, before threads start. */

@@ -165,6 +165,10 @@ message_receive(int socket, struct message *m, struct error *err)
         return error_set(err, ERR_INVALID, "receive message: malformed datagram of %zd bytes", n);
     }
     memcpy(&header, m->data, sizeof header);
+    if (header.version != MESSAGE_VERSION) {
+        message_close_fds(m);
+        return error_set(err, ERR_INVALID, "receive message: it is of version %u, this crisp speaks %d", header.version, MESSAGE_VERSION);
+    }
     m->type = header.type;
     m->serial = header.serial;
     return 1;
@@ -193,13 +197,6 @@ message_bytes(const struct message *m, uint16_t tag, size_t *length)
 {
     size_t cursor = 0;
     return message_next(m, tag, &cursor, length);
-}
-
-bool
-message_has(const struct message *m, uint16_t tag)
-{
-    size_t length;
-    return message_bytes(m, tag, &length) != NULL;
 }
 
 const char *

@@ -2,7 +2,8 @@
  * up to MESSAGE_FDS_MAX fds by SCM_RIGHTS. What is larger travels as a sealed memfd (file_sealed_memfd).
  *
  * A message is a header and fields; a field is a tag, a length, and bytes. A reader skips tags it does not know and takes a missing field for zero or
- * empty, so that a new crispd talks to monitors that an older one started. Tags are never reused. Building and reading allocate nothing. */
+ * empty, so that a new crispd talks to monitors that an older one started. Tags are never reused. The header's version is that of this form: it
+ * changes only where an older reader would misread it, which then refuses the message. Building and reading allocate nothing. */
 #pragma once
 
 #include <stdbool.h>
@@ -35,7 +36,7 @@ void message_put_fd(struct message *m, int fd);
 /* 0 sent; -1 with ERR_UNAVAILABLE when the peer is gone, ERR_EXHAUSTED when the socket is full (non-blocking) or the message too large. */
 int message_send(int socket, const struct message *m, struct error *err);
 /* 1 received (whole and well-formed), 0 the peer has closed, -1 error: ERR_EXHAUSTED with errnum EAGAIN where a non-blocking socket has nothing,
- * ERR_INVALID for a malformed datagram (its fds are closed). */
+ * ERR_INVALID for a malformed datagram or one of another version (its fds are closed). */
 int message_receive(int socket, struct message *m, struct error *err);
 
 /* Read a field: the first of that tag. A string is NUL-terminated inside the message and lives as long as it. */
@@ -43,7 +44,6 @@ const char *message_string(const struct message *m, uint16_t tag); /* "" when ab
 uint64_t message_u64(const struct message *m, uint16_t tag);
 int64_t message_i64(const struct message *m, uint16_t tag);
 const void *message_bytes(const struct message *m, uint16_t tag, size_t *length); /* NULL when absent */
-bool message_has(const struct message *m, uint16_t tag);
 /* Walk repeated fields: start with *cursor = 0; NULL at the end. */
 const void *message_next(const struct message *m, uint16_t tag, size_t *cursor, size_t *length);
 

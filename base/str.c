@@ -138,6 +138,13 @@ str_utf8_valid(const char *s, size_t length)
 }
 
 void
+str_set(char **field, const char *value)
+{
+    free(*field);
+    *field = str_dup(value);
+}
+
+void
 str_wipe_free(char *s)
 {
     if (!s)
@@ -260,19 +267,6 @@ strmap_copy(struct strmap *to, const struct strmap *from)
 {
     for (size_t i = 0; i < from->count; i++)
         strmap_set(to, from->entries[i].key, from->entries[i].value);
-}
-
-bool
-strmap_equal(const struct strmap *a, const struct strmap *b)
-{
-    if (a->count != b->count)
-        return false;
-    for (size_t i = 0; i < a->count; i++) {
-        const char *other = strmap_get(b, a->entries[i].key);
-        if (!other || !str_eq(other, a->entries[i].value))
-            return false;
-    }
-    return true;
 }
 
 void

@@ -1,4 +1,4 @@
-/* Strings: allocation that cannot fail (out of memory ends the process; crispd's successor finds the pods again, design.md), lists of
+/* Strings: allocation that cannot fail (out of memory ends the process; crispd's successor finds the pods again), lists of
  * strings, and a buffer with a limit from its birth. Not for the monitor's steady state, which allocates nothing. */
 #pragma once
 
@@ -25,11 +25,13 @@ bool str_starts(const char *s, const char *prefix);
 bool str_ends(const char *s, const char *suffix);
 /* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
 bool str_utf8_valid(const char *s, size_t length);
+/* Replace a field by a copy of `value`, which may be NULL, and free what was there. */
+void str_set(char **field, const char *value);
 /* Overwrite a secret before it is freed; `s` may be NULL. */
 void str_wipe_free(char *s);
 
-/* Numbers from outside are parsed here and nowhere else: the whole string, decimal (or octal for str_to_mode), no sign unless signed, no
- * overflow; ERR_INVALID naming `what` otherwise. */
+/* Numbers from outside are parsed here and nowhere else: the whole string, decimal, no sign unless signed, no overflow; ERR_INVALID naming `what`
+ * otherwise. */
 int str_to_u64(const char *s, uint64_t max, const char *what, uint64_t *out, struct error *err);
 int str_to_i64(const char *s, const char *what, int64_t *out, struct error *err);
 
@@ -61,7 +63,6 @@ struct strmap {
 void strmap_set(struct strmap *map, const char *key, const char *value);
 const char *strmap_get(const struct strmap *map, const char *key); /* NULL when absent; owned by the map */
 void strmap_copy(struct strmap *to, const struct strmap *from);
-bool strmap_equal(const struct strmap *a, const struct strmap *b); /* order does not matter */
 void strmap_free(struct strmap *map);
 #define cleanup_strmap cleanup(strmap_free)
 

@@ -49,6 +49,9 @@ toml_get(const struct toml_node *table, const char *key)
 const char *
 toml_type_name(enum toml_type type)
 {
-    static const char *const names[] = {"table", "array", "string", "integer", "boolean", "float", "date"};
+    static const char *const names[] = {
+        [TOML_TABLE] = "table",     [TOML_ARRAY] = "array", [TOML_STRING] = "string", [TOML_INTEGER] = "integer",
+        [TOML_BOOLEAN] = "boolean", [TOML_FLOAT] = "float", [TOML_DATE] = "date",
+    };
     return names[type];
 }

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/id.h"
 #include "base/str.h"
 #include "cri/limits.h"
@@ -51,6 +52,20 @@ check_line(const char *text, int blanks, const char *what, struct error *err)
         if (iscntrl(*c) || (!blanks && isspace(*c)))
             return error_set(err, ERR_INVALID, "%s: \"%.100s\" holds a blank or a control character", what, text);
     return *text ? 0 : error_set(err, ERR_INVALID, "%s: it is empty", what);
+}
+
+int
+check_seconds(int64_t seconds, const char *what, int64_t *out_ns, struct error *err)
+{
+    TRY(check_range(seconds, 0, INT64_MAX, what, err));
+    *out_ns = seconds > INT64_MAX / 2 / NS_PER_SECOND ? INT64_MAX / 2 : seconds * NS_PER_SECOND;
+    return 0;
+}
+
+int
+refuse_unbuilt(const char *field, struct error *err)
+{
+    return error_set(err, ERR_UNSUPPORTED, "%s: not implemented in crisp %s", field, CRISP_VERSION);
 }
 
 int

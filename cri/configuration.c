@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "runtime/network/network.h"
 #include "runtime/seccomp.h"
 
 /* clang-format off */
@@ -128,17 +129,31 @@ find_program(char **path, const char *name)
 }
 
 static int
+check_absolute(const char *key, const struct strv *paths, struct error *err)
+{
+    for (size_t i = 0; i < paths->count; i++)
+        if (paths->items[i][0] != '/')
+            return error_set(err, ERR_INVALID, "%s: \"%s\" is not an absolute path", key, paths->items[i]);
+    return 0;
+}
+
+static int
 check(const struct configuration *c, struct error *err)
 {
     if (c->limits.nofile_soft > c->limits.nofile_hard)
         return error_set(err, ERR_INVALID, "limits.nofile_soft (%lld) is more than limits.nofile_hard (%lld)", (long long)c->limits.nofile_soft,
                          (long long)c->limits.nofile_hard);
-    if (strlen(c->network.bridge) == 0 || strlen(c->network.bridge) > 15 || strpbrk(c->network.bridge, "/ \t\n:"))
+    if (!network_bridge_name_valid(c->network.bridge))
         return error_set(err, ERR_INVALID, "network.bridge: \"%s\" is no name of an interface", c->network.bridge);
     if (seccomp_check(c->security.seccomp_unset, err) < 0)
         return error_prefix(err, "security.seccomp_unset");
     if (str_empty(c->streaming.tls_cert) != str_empty(c->streaming.tls_key))
         return error_set(err, ERR_INVALID, "streaming.tls_cert and streaming.tls_key go together: one of them is empty");
+    bool needs_pools = str_eq(c->network.mode, "builtin") || c->network.pools.count > 0;
+    if (needs_pools && network_pools_check(&c->network.pools, err) < 0)
+        return error_prefix(err, "network.pools");
+    TRY(check_absolute("network.cni_plugin_dirs", &c->network.cni_plugin_dirs, err));
+    TRY(check_absolute("images.certs_dirs", &c->images.certs_dirs, err));
     if (strlen(c->socket) > 107)
         return error_set(err, ERR_INVALID, "socket: the path is longer than the 107 bytes a unix socket may have");
     return 0;

@@ -12,19 +12,6 @@
 
 CLEANUP_DEFINE(container_config_freep, struct container_config *, container_config_free)
 
-static void
-set(char **field, const char *value)
-{
-    free(*field);
-    *field = str_dup(value);
-}
-
-static int
-unsupported(const char *field, struct error *err)
-{
-    return error_set(err, ERR_UNSUPPORTED, "%s: not implemented in crisp %s", field, CRISP_VERSION);
-}
-
 /* ---- the command ---- */
 
 static void
@@ -99,11 +86,11 @@ static int
 refuse_mount(const Runtime__V1__Mount *in, struct error *err)
 {
     if (in->image)
-        return unsupported("mounts: image", err);
+        return refuse_unbuilt("mounts: image", err);
     if (in->n_uidmappings || in->n_gidmappings)
-        return unsupported("mounts: uidMappings and gidMappings", err);
+        return refuse_unbuilt("mounts: uidMappings and gidMappings", err);
     if (in->n_mount_options)
-        return unsupported("mounts: mount_options", err);
+        return refuse_unbuilt("mounts: mount_options", err);
     return 0;
 }
 
@@ -157,7 +144,7 @@ read_metadata(struct container_config *out, const Runtime__V1__ContainerMetadata
 {
     if (!in)
         return error_set(err, ERR_INVALID, "config: metadata is missing");
-    set(&out->name, in->name);
+    str_set(&out->name, in->name);
     out->attempt = in->attempt;
     return 0;
 }
@@ -177,8 +164,8 @@ read_image(struct container_config *out, const Runtime__V1__ImageSpec *in, const
 {
     if (*in->runtime_handler)
         return error_set(err, ERR_INVALID, "image: runtime_handler: there is none named \"%.100s\"", in->runtime_handler);
-    set(&out->image_id, image->id);
-    set(&out->image_name, name_of_image(in, image));
+    str_set(&out->image_id, image->id);
+    str_set(&out->image_name, name_of_image(in, image));
     strv_copy(&out->layers, &image->layers);
     return 0;
 }
@@ -191,7 +178,7 @@ read_stop_signal(struct container_config *out, Runtime__V1__Signal wanted, const
     free(out->stop_signal);
     out->stop_signal = signal_name(wanted);
     if (!*out->stop_signal)
-        set(&out->stop_signal, of_image);
+        str_set(&out->stop_signal, of_image);
     return 0;
 }
 
@@ -205,11 +192,11 @@ read_config(struct container_config *out, const Runtime__V1__ContainerConfig *in
     TRY(read_args(out, in, of_image, err));
     TRY(read_env(out, in, of_image, err));
     TRY(check_command_size(out, err));
-    set(&out->working_dir, *in->working_dir ? in->working_dir : of_image->working_dir);
+    str_set(&out->working_dir, *in->working_dir ? in->working_dir : of_image->working_dir);
     strv_copy(&out->volumes, &of_image->volumes);
     TRY(map_read(&out->labels, in->labels, in->n_labels, "labels", err));
     TRY(map_read(&out->annotations, in->annotations, in->n_annotations, "annotations", err));
-    set(&out->log_path, in->log_path);
+    str_set(&out->log_path, in->log_path);
     out->stdin_open = in->stdin;
     out->stdin_once = in->stdin_once;
     out->tty = in->tty;
@@ -225,7 +212,7 @@ container_request_read(Runtime__V1__CreateContainerRequest *request, const char 
                        struct error *err)
 {
     cleanup(container_config_freep) struct container_config *out = container_config_new();
-    set(&out->pod_id, pod_id);
+    str_set(&out->pod_id, pod_id);
     TRY_OR_NULL(read_config(out, request->config, pod, image, err));
     request_canonical(&request->base, &out->request, &out->request_length);
     return steal(out);

@@ -1,7 +1,6 @@
 #include <stdlib.h>
 
 #include "api.pb-c.h"
-#include "base/clock.h"
 #include "base/id.h"
 #include "cri/check.h"
 #include "cri/container_request.h"
@@ -76,10 +75,10 @@ containers_stop(struct call *call, const void *request, void *response, struct e
     const Runtime__V1__StopContainerRequest *in = request;
     (void)response;
     call_about(call, in->container_id);
-    TRY(check_range(in->timeout, 0, INT64_MAX, "timeout", err));
+    int64_t grace_ns;
+    TRY(check_seconds(in->timeout, "timeout", &grace_ns, err));
     if (check_id(in->container_id, "container_id", err) < 0)
         return forgive_absence(err);
-    int64_t grace_ns = in->timeout > INT64_MAX / 2 / NS_PER_SECOND ? INT64_MAX / 2 : in->timeout * NS_PER_SECOND;
     return container_stop(call->services->runtime, in->container_id, grace_ns, call->cancel, err);
 }
 

@@ -65,7 +65,7 @@ make_room(struct call *call, void ***items, size_t count)
 int
 answer_add(struct call *call, void *response, void *item, struct error *err)
 {
-    size_t *count;
+    size_t *count = NULL;
     void ***items = items_of(response, &count);
     if (call->send) {
         size_t bytes = protobuf_c_message_get_packed_size(item);
@@ -154,8 +154,7 @@ cpuset_read(char **out, const char *in, const char *what, struct error *err)
 {
     if (in[strspn(in, "0123456789,-")])
         return error_set(err, ERR_INVALID, "%s: \"%.100s\" is no list of numbers such as 0-3,7", what, in);
-    free(*out);
-    *out = str_dup(in);
+    str_set(out, in);
     return 0;
 }
 

@@ -1,5 +1,4 @@
 #include "api.pb-c.h"
-#include "base/clock.h"
 #include "cri/check.h"
 #include "cri/convert.h"
 #include "cri/handlers.h"
@@ -12,13 +11,13 @@ release_result(void *result)
 }
 
 static int
-check_exec(const Runtime__V1__ExecSyncRequest *in, struct error *err)
+check_exec(const Runtime__V1__ExecSyncRequest *in, int64_t *timeout_ns, struct error *err)
 {
     TRY(check_id(in->container_id, "container_id", err));
     TRY(check_count(in->n_cmd, "cmd", err));
     if (in->n_cmd == 0 || !*in->cmd[0])
         return error_set(err, ERR_INVALID, "cmd is empty");
-    return check_range(in->timeout, 0, INT64_MAX, "timeout", err);
+    return check_seconds(in->timeout, "timeout", timeout_ns, err);
 }
 
 int
@@ -27,10 +26,10 @@ exec_sync(struct call *call, const void *request, void *response, struct error *
     const Runtime__V1__ExecSyncRequest *in = request;
     Runtime__V1__ExecSyncResponse *out = response;
     call_about(call, in->container_id);
-    TRY(check_exec(in, err));
+    int64_t timeout_ns;
+    TRY(check_exec(in, &timeout_ns, err));
     cleanup_strv struct strv command = {0};
     TRY(list_read(&command, in->cmd, in->n_cmd, "cmd", err));
-    int64_t timeout_ns = in->timeout > INT64_MAX / 2 / NS_PER_SECOND ? INT64_MAX / 2 : in->timeout * NS_PER_SECOND;
     struct exec_result *result = call_alloc(call, sizeof *result);
     TRY(container_exec(call->services->runtime, in->container_id, &command, timeout_ns, call->cancel, result, err));
     call_defer(call, release_result, result);

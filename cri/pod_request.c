@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "cri/bandwidth.h"
+#include "cri/annotations.h"
 #include "cri/check.h"
 #include "cri/convert.h"
 #include "cri/security.h"
@@ -22,21 +22,14 @@ request_canonical(ProtobufCMessage *request, void **bytes, size_t *length)
     protobuf_c_message_pack(request, *bytes);
 }
 
-static void
-set(char **field, const char *value)
-{
-    free(*field);
-    *field = str_dup(value);
-}
-
 static int
 read_metadata(struct pod_key *key, const Runtime__V1__PodSandboxMetadata *in, struct error *err)
 {
     if (!in)
         return error_set(err, ERR_INVALID, "config: metadata is missing");
-    set(&key->name, in->name);
-    set(&key->uid, in->uid);
-    set(&key->namespace, in->namespace_);
+    str_set(&key->name, in->name);
+    str_set(&key->uid, in->uid);
+    str_set(&key->namespace, in->namespace_);
     key->attempt = in->attempt;
     return 0;
 }
@@ -112,7 +105,7 @@ read_linux(struct pod_config *pod, const Runtime__V1__LinuxPodSandboxConfig *in,
 {
     if (!in)
         return 0;
-    set(&pod->cgroup_parent, in->cgroup_parent);
+    str_set(&pod->cgroup_parent, in->cgroup_parent);
     TRY(map_read(&pod->sysctls, in->sysctls, in->n_sysctls, "sysctls", err));
     /* overhead and resources inform: the kubelet itself sets them on the pod's cgroup. */
     return security_read_pod(pod, in->security_context, err);
@@ -122,14 +115,14 @@ static int
 read_config(struct pod_config *pod, const Runtime__V1__PodSandboxConfig *in, struct error *err)
 {
     TRY(read_metadata(&pod->key, in->metadata, err));
-    set(&pod->hostname, in->hostname);
-    set(&pod->log_directory, in->log_directory);
+    str_set(&pod->hostname, in->hostname);
+    str_set(&pod->log_directory, in->log_directory);
     TRY(read_dns(pod, in->dns_config, err));
     TRY(read_linux(pod, in->linux, err));
     TRY(read_ports(pod, in, err));
     TRY(map_read(&pod->labels, in->labels, in->n_labels, "labels", err));
     TRY(map_read(&pod->annotations, in->annotations, in->n_annotations, "annotations", err));
-    return bandwidth_read(pod, err);
+    return annotations_read(pod, err);
 }
 
 struct pod_config *
@@ -145,7 +138,7 @@ pod_request_read(Runtime__V1__RunPodSandboxRequest *request, struct error *err)
     }
     cleanup(pod_config_freep) struct pod_config *pod = pod_config_new();
     TRY_OR_NULL(read_config(pod, request->config, err));
-    set(&pod->runtime_handler, "");
+    str_set(&pod->runtime_handler, "");
     request_canonical(&request->base, &pod->request, &pod->request_length);
     return steal(pod);
 }

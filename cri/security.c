@@ -9,23 +9,15 @@
 #include "cri/convert.h"
 #include "runtime/seccomp.h"
 
-typedef Runtime__V1__SecurityProfile profile_message;
-
 #define UNCONFINED      RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined
 #define RUNTIME_DEFAULT RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault
 #define LOCALHOST       RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
 
 enum { MOST_ID = INT_MAX };
 
-static int
-unsupported(const char *field, struct error *err)
-{
-    return error_set(err, ERR_UNSUPPORTED, "%s: not implemented in crisp %s", field, CRISP_VERSION);
-}
-
 /* The form of the deprecated fields, which is also runtime.h's. A request that says nothing leaves `out` empty. */
 static int
-read_profile(const profile_message *profile, const char *old, const char *field, char **out, struct error *err)
+read_profile(const Runtime__V1__SecurityProfile *profile, const char *old, const char *field, char **out, struct error *err)
 {
     static const char local[] = "localhost/";
     free(*out);
@@ -45,7 +37,7 @@ static int
 refuse_selinux(const Runtime__V1__SELinuxOption *in, struct error *err)
 {
     bool asks = in && (*in->user || *in->role || *in->type || *in->level);
-    return asks ? unsupported("selinux_options", err) : 0;
+    return asks ? refuse_unbuilt("selinux_options", err) : 0;
 }
 
 static int
@@ -67,7 +59,7 @@ refuse_user_namespace(const Runtime__V1__UserNamespace *in, struct error *err)
         return 0;
     if (in->mode != RUNTIME__V1__NAMESPACE_MODE__POD)
         return error_set(err, ERR_INVALID, "userns_options: mode must be POD or NODE");
-    return unsupported("userns_options: mode POD", err);
+    return refuse_unbuilt("userns_options: mode POD", err);
 }
 
 static int
@@ -150,8 +142,7 @@ read_container_namespaces(struct container_config *container, const Runtime__V1_
         return error_set(err, ERR_INVALID, "namespace_options: ipc is NODE, but the pod has an ipc namespace of its own");
     if (container->pid == NAMESPACE_TARGET) {
         TRY(check_id(in->target_id, "namespace_options: target_id", err));
-        free(container->target_id);
-        container->target_id = str_dup(in->target_id);
+        str_set(&container->target_id, in->target_id);
     }
     return 0;
 }

@@ -9,8 +9,6 @@
 #include "runtime/network/network.h"
 #include "runtime/runtime.h"
 
-enum { REASON_SIZE = 256 };
-
 int
 status_version(struct call *call, const void *request, void *response, struct error *err)
 {
@@ -62,7 +60,7 @@ static Runtime__V1__RuntimeStatus *
 conditions_write(struct call *call)
 {
     struct runtime *rt = call->services->runtime;
-    char *runtime_reason = call_alloc(call, REASON_SIZE), *network_reason = call_alloc(call, REASON_SIZE);
+    char *runtime_reason = call_alloc(call, NETWORK_REASON_SIZE), *network_reason = call_alloc(call, NETWORK_REASON_SIZE);
     runtime_ready(rt, runtime_reason);
     if (network_ready(runtime_network(rt), network_reason))
         network_reason[0] = '\0';

@@ -46,7 +46,7 @@ struct command {
     size_t least, most;                /* operands */
     bool passes_on;                    /* options after the first operand are that program's, not ours */
     int failed;                        /* exit status of a failure, EXIT_FAILED if 0 */
-    /* Returns the exit status, or -1 with err filled. A fault of the user's wording has kind ERR_USAGE. */
+    /* Returns the exit status, or -1 with err filled, by usage_error where the user's wording is at fault. */
     int (*run)(struct ctl *ctl, struct error *err);
 };
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 
@@ -28,21 +29,8 @@ of_string(const char *s)
 static json_t *
 of_bytes(const ProtobufCBinaryData *bytes)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t length = (bytes->len + 2) / 3 * 4;
-    cleanup_free char *text = mem_alloc(length + 1);
-    char *out = text;
-    for (size_t i = 0; i < bytes->len; i += 3) {
-        size_t left = bytes->len - i;
-        uint32_t group = (uint32_t)bytes->data[i] << 16;
-        group |= left > 1 ? (uint32_t)bytes->data[i + 1] << 8 : 0;
-        group |= left > 2 ? (uint32_t)bytes->data[i + 2] : 0;
-        *out++ = digits[group >> 18];
-        *out++ = digits[group >> 12 & 63];
-        *out++ = left > 1 ? digits[group >> 6 & 63] : '=';
-        *out++ = left > 2 ? digits[group & 63] : '=';
-    }
-    return json_stringn(text, length);
+    cleanup_free char *text = base64_encode(bytes->data, bytes->len);
+    return json_string(text);
 }
 
 static json_t *

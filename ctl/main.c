@@ -1,5 +1,4 @@
 /* crispctl: a small client for a machine that runs crisp. It speaks CRI, so it also works with other runtimes. */
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,20 +38,9 @@ print_help(void)
     return 0;
 }
 
-/* A server's words may hold those of plugins and registries: one line, and nothing that moves the cursor. */
-static void
-make_one_line(char *text)
-{
-    for (; *text; text++) {
-        if (iscntrl((unsigned char)*text))
-            *text = ' ';
-    }
-}
-
 static int
-fail(const char *command, struct error *err, int status)
+fail(const char *command, const struct error *err, int status)
 {
-    make_one_line(err->message);
     if (!is_usage_error(err)) {
         fprintf(stderr, "crispctl: %s\n", err->message);
         return status;

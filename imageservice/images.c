@@ -60,6 +60,49 @@ count_above_directories(struct images *images)
     }
 }
 
+/* Deleting a tree takes time that no RemoveContainer shall wait for. */
+static void *
+collect_unneeded(void *arg)
+{
+    struct images *images = arg;
+    (void)pthread_mutex_lock(&images->lock);
+    while (!images->closing) {
+        bool unneeded = images->unneeded;
+        images->unneeded = false;
+        if (!unneeded) {
+            (void)pthread_cond_wait(&images->changed, &images->lock);
+            continue;
+        }
+        (void)pthread_mutex_unlock(&images->lock);
+        images_collect(images);
+        (void)pthread_mutex_lock(&images->lock);
+    }
+    (void)pthread_mutex_unlock(&images->lock);
+    return NULL;
+}
+
+static int
+start_collector(struct images *images, struct error *err)
+{
+    int errnum = pthread_create(&images->collector, NULL, collect_unneeded, images);
+    if (errnum)
+        return error_errno(err, errnum, "start the collector of layers");
+    images->has_collector = true;
+    return 0;
+}
+
+static void
+stop_collector(struct images *images)
+{
+    if (!images->has_collector)
+        return;
+    (void)pthread_mutex_lock(&images->lock);
+    images->closing = true;
+    (void)pthread_cond_signal(&images->changed);
+    (void)pthread_mutex_unlock(&images->lock);
+    (void)pthread_join(images->collector, NULL);
+}
+
 static int
 open_store(struct images *images, struct error *err)
 {
@@ -67,7 +110,7 @@ open_store(struct images *images, struct error *err)
     images->index = TRY_PTR(index_load(images->images_dir, images->layers_dir, &images->pinned, err));
     count_above_directories(images);
     images->pulls = TRY_PTR(pulls_start(images, err));
-    return 0;
+    return start_collector(images, err);
 }
 
 int
@@ -77,6 +120,7 @@ images_open(const struct images_options *options, struct images **out, struct er
     images->images_dir = images->layers_dir = -1;
     (void)pthread_mutex_init(&images->writing, NULL);
     (void)pthread_mutex_init(&images->lock, NULL);
+    (void)pthread_cond_init(&images->changed, NULL);
     copy_options(images, options);
     if (open_store(images, err) < 0) {
         images_close(images);
@@ -100,6 +144,7 @@ images_close(struct images *images)
 {
     if (images->pulls)
         pulls_stop(images->pulls);
+    stop_collector(images);
     if (images->index)
         index_unref(images->index);
     while (images->holds) {
@@ -116,6 +161,7 @@ images_close(struct images *images)
     strv_free(&images->dying);
     (void)pthread_mutex_destroy(&images->writing);
     (void)pthread_mutex_destroy(&images->lock);
+    (void)pthread_cond_destroy(&images->changed);
     free(images->root);
     free(images->pull_program);
     free(images->layers_path);
@@ -284,22 +330,6 @@ images_hold(struct images *images, const struct strv *layers, const char *holder
 }
 
 void
-images_unhold(struct images *images, const char *holder)
-{
-    struct hold *found = NULL;
-    (void)pthread_mutex_lock(&images->lock);
-    for (struct hold **link = &images->holds; *link && !found; link = &(*link)->next)
-        if (str_eq((*link)->holder, holder)) {
-            found = *link;
-            *link = found->next;
-            break;
-        }
-    (void)pthread_mutex_unlock(&images->lock);
-    if (found)
-        hold_free(found);
-}
-
-void
 images_claim(struct images *images, const char *holder, const struct strv *chains, struct strv *names)
 {
     (void)pthread_mutex_lock(&images->lock);
@@ -321,8 +351,6 @@ is_held(const struct images *images, const char *name, const char *chain)
     return false;
 }
 
-/* ---- Changing ---- */
-
 static bool
 image_needs(const struct index *index, const char *chain)
 {
@@ -331,6 +359,41 @@ image_needs(const struct index *index, const char *chain)
             return true;
     return false;
 }
+
+/* With `lock` held: whether a layer that was held just now can go. A chain that a pull claimed and that is not here is none. */
+static bool
+is_unneeded(const struct images *images, const struct hold *hold)
+{
+    for (size_t i = 0; i < images->index->layer_count; i++) {
+        const struct layer_record *layer = &images->index->layers[i];
+        bool was_held = strv_has(&hold->layers, layer->name) || strv_has(&hold->chains, layer->chain_id);
+        if (was_held && !image_needs(images->index, layer->chain_id) && !is_held(images, layer->name, layer->chain_id))
+            return true;
+    }
+    return false;
+}
+
+void
+images_unhold(struct images *images, const char *holder)
+{
+    struct hold *found = NULL;
+    (void)pthread_mutex_lock(&images->lock);
+    for (struct hold **link = &images->holds; *link && !found; link = &(*link)->next)
+        if (str_eq((*link)->holder, holder)) {
+            found = *link;
+            *link = found->next;
+            break;
+        }
+    if (found && images->settled && is_unneeded(images, found)) {
+        images->unneeded = true;
+        (void)pthread_cond_signal(&images->changed);
+    }
+    (void)pthread_mutex_unlock(&images->lock);
+    if (found)
+        hold_free(found);
+}
+
+/* ---- Changing ---- */
 
 /* Take the layers that nobody needs out of `next`; they are dying from now on. */
 static void
@@ -403,13 +466,43 @@ swap_index(struct images *images, struct index *next)
     index_unref(old);
 }
 
+/* On a full disk the layers must go before the index can be written. Each goes by a rename, for an index that lists a layer which is not there is
+ * mended when it is read, one that lists a half of it is not; what is then left of it in incoming/ goes at the next start at the latest. */
+static void
+make_room(struct images *images, const struct strv *doomed)
+{
+    struct error err;
+    for (size_t i = 0; i < doomed->count; i++) {
+        cleanup_free char *dead = str_printf("incoming/dead-%s", doomed->items[i]);
+        if (renameat(images->layers_dir, doomed->items[i], images->images_dir, dead) == 0 && file_remove_tree(images->images_dir, dead, &err) < 0)
+            log_warn("a layer that nobody needs can't be deleted", "layer", doomed->items[i], "error", err.message);
+    }
+}
+
+static int
+save_index(struct images *images, const struct index *next, const struct strv *doomed, struct error *err)
+{
+    struct error failed = {0};
+    if (index_save(images->images_dir, next, &failed) == 0)
+        return 0;
+    if (failed.kind == ERR_EXHAUSTED && doomed->count > 0) {
+        make_room(images, doomed);
+        if (index_save(images->images_dir, next, &failed) < 0)
+            log_warn("the image index on disk lists layers that are deleted", "error", failed.message);
+        return 0;
+    }
+    if (err)
+        *err = failed;
+    return -1;
+}
+
 int
 images_publish(struct images *images, struct index *next, bool sweep, struct error *err)
 {
     cleanup_strv struct strv doomed = {0};
     if (sweep)
         doom_layers(images, next, &doomed);
-    if (index_save(images->images_dir, next, err) < 0) {
+    if (save_index(images, next, &doomed, err) < 0) {
         undoom(images, &doomed);
         index_unref(next);
         return -1;
@@ -503,6 +596,9 @@ images_collect(struct images *images)
     (void)pthread_mutex_lock(&images->writing);
     if (images_publish(images, index_copy(images->index), true, &err) < 0)
         log_warn("collecting layers failed", "error", err.message);
+    (void)pthread_mutex_lock(&images->lock);
+    images->settled = true;
+    (void)pthread_mutex_unlock(&images->lock);
     find_strays(images, &strays);
     delete_layers(images, &strays);
     undoom(images, &strays);

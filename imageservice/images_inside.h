@@ -27,7 +27,12 @@ struct images {
     pthread_mutex_t lock; /* guards what follows */
     struct index *index;
     struct hold *holds;
-    struct strv dying; /* directories that are being deleted: nobody may take hold of them */
+    struct strv dying;      /* directories that are being deleted: nobody may take hold of them */
+    bool settled;           /* images_collect was called: who held before crispd's start holds again */
+    bool unneeded, closing; /* for the collector, which `changed` wakes: there is something to delete; its time is over */
+    pthread_cond_t changed;
+    pthread_t collector;
+    bool has_collector;
     struct pulls *pulls;
 };
 

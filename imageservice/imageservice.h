@@ -4,7 +4,7 @@
  * for a pull or a disk. Fetching and unpacking happen in crisp-pull (imageservice/pull/), a sandboxed process that serves all pulls of the moment and
  * ends when idle; its crash costs the pulls under way a second try, and nothing else.
  *
- * On disk (design.md §3), below `root`:
+ * On disk, below `root`:
  *   images/index.json           the names and images, replaced as a whole
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)
@@ -94,6 +94,7 @@ int images_remove(struct images *images, const char *reference, struct error *er
 /* A container keeps what it runs on, whatever happens to the image's names: hold its layers under the container's id, until images_unhold. Holds are
  * not on disk: after a restart cri/ holds again for every container it finds, then calls images_collect. Holding twice under one id is one hold. */
 int images_hold(struct images *images, const struct strv *layers, const char *holder, struct error *err);
+/* Layers that nobody needs then are deleted, soon, beside the caller. */
 void images_unhold(struct images *images, const char *holder);
 /* Delete layers and blobs that no image and no holder needs. */
 void images_collect(struct images *images);

@@ -52,7 +52,7 @@ container_exited(void *arg, const char *pod_id, const char *container_id, const 
     cleanup_free char *cgroup = news && c->cgroup ? str_dup(c->cgroup) : NULL;
     bool own_pids = c && c->config->pid == NAMESPACE_CONTAINER;
     pthread_mutex_unlock(&rt->lock);
-    /* What it left behind in a pid namespace that is not its own would live on (facts/peers.md 1.12). */
+    /* What it left behind in a pid namespace that is not its own would live on. */
     if (cgroup && !own_pids && cgroup_populated(&rt->cgroups, cgroup))
         (void)cgroup_kill(&rt->cgroups, cgroup, NULL);
 }

@@ -25,8 +25,8 @@ pod_hostname(const struct pod_config *config)
     return str_dup(name);
 }
 
-/* A process that writes itself into v1's tasks while it has one thread is not made to wait (design.md §6); the unified hierarchy is joined by the
- * clone. */
+/* A process that writes itself into v1's tasks while it has one thread is not made to wait, as any other that moves is (10 ms); the unified hierarchy
+ * is joined by the clone. */
 static void
 join_cgroups(const struct runtime *rt, const char *path, struct spec_builder *b)
 {

@@ -3,7 +3,7 @@
  *   running ──stop signal (once)──▶ signalled ──the earliest end of grace of all callers──▶ killed, again each second ──▶ EXITED
  *
  * What ends it is the kernel's truth: the exit that its monitor reports, or, where that is missing although nothing of it is left, its cgroup being
- * empty (facts/peers.md 1.3, 1.4). A caller who leaves only stops waiting. */
+ * empty. A caller who leaves only stops waiting. */
 #include "runtime/container_stop.h"
 
 #include <signal.h>

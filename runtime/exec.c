@@ -1,5 +1,4 @@
-/* ExecSync: a command in a running container, its output collected with a limit, its whole tree killed at its deadline
- * (facts/peers.md 1.6, 4.2, 4.3). */
+/* ExecSync: a command in a running container, its output collected with a limit, its whole tree killed at its deadline. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -126,7 +125,7 @@ run(const struct exec *e, struct link *link, const struct spec_builder *b, struc
     return container_launch_error(b, failed_op, err);
 }
 
-/* A cgroup of its own, to be killed as a whole; its name ends in .mount, as the kubelet's cAdvisor adopts any other (design.md §6). */
+/* A cgroup of its own, to be killed as a whole; its name ends in .mount, as the kubelet's cAdvisor adopts any other. */
 static int
 run_in_cgroup(const struct exec *e, struct link *link, const struct spec_builder *b, struct link_exec *order, int *status, struct error *err)
 {

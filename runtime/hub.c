@@ -12,7 +12,7 @@
 #include "base/str.h"
 #include "runtime/spawn.h"
 
-/* epoll's data: the link's number and which of its two fds. */
+/* epoll's data: a link's number and, in the lowest bit, which of its two fds. Numbers begin at 1, so that all zero is left for hub->stop. */
 enum { SOURCE_SOCKET, SOURCE_PIDFD, SOURCE_STOP = 0 };
 
 void
@@ -206,33 +206,44 @@ hub_thread(void *arg)
     }
 }
 
+static int
+start(struct hub *hub, struct error *err)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = SOURCE_STOP};
+    hub->program = TRY(spawn_program(hub->options.monitor_program, err));
+    hub->epoll = epoll_create1(EPOLL_CLOEXEC);
+    hub->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (hub->epoll < 0 || hub->stop < 0 || epoll_ctl(hub->epoll, EPOLL_CTL_ADD, hub->stop, &event) < 0)
+        return error_errno(err, errno, "open the hub of monitors");
+    int errnum = pthread_create(&hub->thread, NULL, hub_thread, hub);
+    return errnum ? error_errno(err, errnum, "start the thread of the hub of monitors") : 0;
+}
+
+static void
+hub_free(struct hub *hub)
+{
+    cleanup_closep(&hub->epoll);
+    cleanup_closep(&hub->stop);
+    cleanup_closep(&hub->program);
+    (void)pthread_mutex_destroy(&hub->lock);
+    free(hub);
+}
+
 int
 hub_open(const struct hub_options *options, struct hub **out, struct error *err)
 {
     struct hub *hub = mem_zalloc(1, sizeof *hub);
     hub->options = *options;
+    hub->program = hub->epoll = hub->stop = -1;
     if (!hub->options.answer_timeout_ns)
         hub->options.answer_timeout_ns = HUB_ANSWER_TIMEOUT_NS;
     (void)pthread_mutex_init(&hub->lock, NULL);
-    hub->epoll = epoll_create1(EPOLL_CLOEXEC);
-    hub->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    hub->program = spawn_program(options->monitor_program, err);
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = SOURCE_STOP};
-    bool ready = hub->epoll >= 0 && hub->stop >= 0 && epoll_ctl(hub->epoll, EPOLL_CTL_ADD, hub->stop, &event) == 0;
-    if (hub->program >= 0 && !ready)
-        (void)error_errno(err, errno, "open the hub of monitors");
-    int errnum = hub->program >= 0 && ready ? pthread_create(&hub->thread, NULL, hub_thread, hub) : 0;
-    if (errnum)
-        (void)error_errno(err, errnum, "start the thread of the hub of monitors");
-    if (hub->program >= 0 && ready && !errnum) {
-        *out = hub;
-        return 0;
+    if (start(hub, err) < 0) {
+        hub_free(hub);
+        return -1;
     }
-    cleanup_closep(&hub->epoll);
-    cleanup_closep(&hub->stop);
-    cleanup_closep(&hub->program);
-    free(hub);
-    return -1;
+    *out = hub;
+    return 0;
 }
 
 void
@@ -247,9 +258,5 @@ hub_close(struct hub *hub)
         hub_remove(link);
         link_unref(link);
     }
-    (void)close(hub->epoll);
-    (void)close(hub->stop);
-    (void)close(hub->program);
-    (void)pthread_mutex_destroy(&hub->lock);
-    free(hub);
+    hub_free(hub);
 }

@@ -1,5 +1,5 @@
 /* Reading single files of an image without mounting it: the layers looked through from the top, as overlayfs would show them (whiteouts, opaque
- * directories, symlinks). A mount only to read /etc/passwd would make each start wait for the disk (facts/peers.md 1.7). */
+ * directories, symlinks). A mount only to read /etc/passwd would make each start wait for the disk. */
 #pragma once
 
 #include <stddef.h>

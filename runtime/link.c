@@ -1,6 +1,7 @@
 #include "runtime/link.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,7 +17,7 @@
 #include "runtime/hub.h"
 #include "runtime/spawn.h"
 
-/* One call: begin it, put fields into request, then call_run (or send and wait by themselves). */
+/* One call: begin it, put fields into request, then exchange_run (or send, wait and check by themselves). */
 struct exchange {
     struct link *link;
     struct call call;

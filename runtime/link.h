@@ -4,14 +4,13 @@
  *                                     └──the monitor dies──▶ lost (hub_options.lost is called once)
  *
  * One thread of crispd (the hub's) watches all sockets and pidfds, hands answers to the callers that wait for them, and calls the callbacks below;
- * the callbacks must not block. The functions block until the monitor answered, the patience is over (`cancel`), or the monitor is lost
- * (ERR_UNAVAILABLE). A monitor that does not answer within the hub's answer_timeout_ns (5 s by default; for START and CREATE: as long as the caller
- * waits) is an error that says so; killing its containers by cgroup is the caller's.
+ * the callbacks must not block. The functions block until the monitor answered, the patience is over (`cancel`, where they take one), or the monitor
+ * is lost (ERR_UNAVAILABLE). A monitor that does not answer within the hub's answer_timeout_ns (5 s by default) is an error that says so; killing its
+ * containers by cgroup is the caller's. link_create and link_start wait without a limit: what a spec mounts may take as long as it takes.
  *
  * The protocol is runtime/protocol.h; it is versioned, since a new crispd talks to monitors that an older one started. Any thread may call. */
 #pragma once
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -20,6 +19,7 @@
 #include "base/error.h"
 #include "base/id.h"
 #include "runtime/exit_record.h"
+#include "runtime/process.h"
 
 struct hub;  /* all links */
 struct link; /* one */
@@ -37,15 +37,6 @@ struct hub_options {
 int hub_open(const struct hub_options *options, struct hub **out, struct error *err);
 /* All links are dropped and freed, the monitors live on. No call may be under way. */
 void hub_close(struct hub *hub);
-
-/* What makes a process this one and no other with its pid (design.md §4): recorded by the caller in pods/ID. */
-struct process_identity {
-    pid_t pid;
-    uint64_t start_ticks; /* /proc/PID/stat field 22 */
-    char boot_id[37];     /* /proc/sys/kernel/random/boot_id */
-};
-int process_identify(pid_t pid, struct process_identity *out, struct error *err);
-bool process_is(const struct process_identity *identity); /* still that very process */
 
 struct link_spawn {
     const char *pod_id;

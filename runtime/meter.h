@@ -1,5 +1,5 @@
-/* The meter: what containers' writable layers take on disk, by a slow walk in a thread of its own that begins when somebody asks for the first time
- * (facts/peers.md 6.5). */
+/* The meter: what containers' writable layers take on disk, by a slow walk in a thread of its own that begins when somebody asks for the first time.
+ */
 #pragma once
 
 #include "runtime/objects.h"

@@ -40,7 +40,7 @@ calls_ended(struct runtime *rt, struct pod *pod, int64_t patience_ns)
     return pod->link_users == 0;
 }
 
-/* No recorded pid is signalled before boot id and start time were compared (design.md §4). */
+/* No recorded pid is signalled before boot id and start time were compared (process.h). */
 static void
 kill_monitor(struct runtime *rt, const struct pod *pod, const struct process_identity *monitor)
 {

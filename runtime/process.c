@@ -1,10 +1,12 @@
+#include "runtime/process.h"
+
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "runtime/link.h"
 
 static int
 read_boot_id(char out[37], struct error *err)

@@ -1,4 +1,4 @@
-/* Records on disk, below root (design.md §3):
+/* Records on disk, below root:
  *
  *   pods/ID/record, containers/ID/record   what is known of it
  *   pods/ID/network.json                   the network's (runtime/network)
@@ -10,7 +10,7 @@
  * A record is lines of JSON, one object a line. The first line is the configuration and the request as the kubelet sent it (base64 of the form that
  * cri/ gave); each further line is the state from then on: the last whole one counts, a torn one at the end is as if it had not been written. A
  * record without a state was never finished: its beginnings are undone at start. So a state costs one write and no new inode (on ext4, making files
- * where many were deleted is what a start waits for longest: design.md §6). A record that has grown is replaced as a whole.
+ * where many were deleted is what a start waits for longest). A record that has grown is replaced as a whole.
  *
  * Nothing here is fsynced in a caller's time: the janitor does that within a second. */
 #pragma once

@@ -315,7 +315,7 @@ struct meeting {
     struct pod *pod;
 };
 
-/* A pod without its monitor: killed by cgroup, network given back, NOTREADY (design.md §4). A monitor that lives but does not answer is one too: its
+/* A pod without its monitor: killed by cgroup, network given back, NOTREADY. A monitor that lives but does not answer is one too: its
  * containers could not be controlled. */
 static void
 recover_pod(struct runtime *rt, struct pod *pod)

@@ -4,7 +4,7 @@
  *                                       └──its monitor dies, or the machine reboots──▶ NOTREADY
  *   container:  (absent) ──container_create──▶ CREATED ──container_start──▶ RUNNING ──it ends──▶ EXITED ──container_remove──▶ (absent)
  *
- * All state is in memory and on disk (design.md §3); status and lists are answered from memory and never wait for a pod. A mutex guards the tables
+ * All state is in memory and on disk (records.h); status and lists are answered from memory and never wait for a pod. A mutex guards the tables
  * and is never held while anything is waited for; what changes one pod or container takes turns on that object only. Knows neither gRPC nor CRI's
  * messages nor images: cri/ translates into the structs below.
  *

@@ -126,9 +126,11 @@ spawn_program(const char *path, struct error *err)
         copy = memfd_create("crisp-monitor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (copy < 0)
         return steal(file);
-    for (off_t at = 0; at < st.st_size;)
-        if (sendfile(copy, file, &at, (size_t)(st.st_size - at)) <= 0)
-            return error_errno(err, errno ? errno : EIO, "copy %s into memory", path);
+    for (off_t at = 0; at < st.st_size;) {
+        ssize_t n = sendfile(copy, file, &at, (size_t)(st.st_size - at));
+        if (n <= 0)
+            return error_errno(err, n < 0 ? errno : EIO, "copy %s into memory", path); /* 0: it was cut meanwhile */
+    }
     if (fcntl(copy, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
         return error_errno(err, errno, "seal the copy of %s", path);
     return steal(copy);

@@ -380,7 +380,7 @@ make_pipe(int *ours, int *theirs, bool we_write, int size, struct error *err)
 static int
 open_pipes(struct session *s, struct error *err)
 {
-    int size = s->attach ? ATTACH_PIPE_BYTES : 0, ours;
+    int size = s->attach ? ATTACH_PIPE_BYTES : 0, ours = -1;
     if (s->errand->in) {
         TRY(make_pipe(&ours, &s->fds.stdio[STDIN], true, 0, err));
         sink_open(&s->in, ours);

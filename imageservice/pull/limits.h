@@ -1,4 +1,4 @@
-/* What a stranger's bytes may cost, with the reason. crisp-pull's memory stays below 64 MiB whatever the image (design.md, §6). */
+/* What a stranger's bytes may cost, with the reason. crisp-pull's memory stays below 64 MiB whatever the image. */
 #pragma once
 
 enum {

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "runtime/fd_pass.h"
 #include "runtime/monitor/monitor.h"
 #include "runtime/protocol.h"
@@ -67,7 +68,7 @@ stalls(const struct attachment *a)
 static void
 stall_begin(struct attachment *a)
 {
-    int64_t now = monitor_now();
+    int64_t now = clock_monotonic_ns();
     if (a->stall_ns)
         return;
     a->debt_ns = debt_now(a, now);
@@ -77,7 +78,7 @@ stall_begin(struct attachment *a)
 static void
 stall_end(struct attachment *a)
 {
-    int64_t now = monitor_now();
+    int64_t now = clock_monotonic_ns();
     if (!a->stall_ns || stalls(a))
         return;
     a->debt_ns += now - a->stall_ns;

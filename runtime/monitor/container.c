@@ -165,13 +165,13 @@ maybe_created(struct monitor *m, struct container *c)
 void
 container_log_opened(struct monitor *m, struct container *c, int errnum)
 {
+    char words[ERROR_MESSAGE_MAX];
+    (void)snprintf(words, sizeof words, "open its log %.1000s", c->stdio.log.path);
     if (c->reopening.serial && errnum)
-        answer_error(m, &c->reopening, errnum, -1, c->stdio.log.path);
+        answer_error(m, &c->reopening, errnum, -1, words);
     else
         answer_ok(m, &c->reopening);
     if (c->creating.serial && errnum) {
-        char words[ERROR_MESSAGE_MAX];
-        (void)snprintf(words, sizeof words, "open its log %.1000s", c->stdio.log.path);
         answer_error(m, &c->creating, errnum, -1, words);
         c->deleting = true;
         container_kill(c);
@@ -259,7 +259,7 @@ container_delete(struct monitor *m, struct container *c, struct asker asker)
     c->deleting = true;
     c->deleting_for = asker;
     if (c->state == CONTAINER_EXITED)
-        c->deadline_ns = monitor_now() + DELETE_NS;
+        c->deadline_ns = clock_monotonic_ns() + DELETE_NS;
     container_kill(c);
     container_advance(m, c);
 }
@@ -310,7 +310,7 @@ container_reaped(struct monitor *m, struct container *c, int status)
     else if (c->state != CONTAINER_CREATING && !c->deleting) {
         c->state = CONTAINER_SETTLING;
         attach_exited(m, c);
-        c->deadline_ns = monitor_now() + SETTLE_NS;
+        c->deadline_ns = clock_monotonic_ns() + SETTLE_NS;
         container_advance(m, c);
         return;
     }
@@ -380,8 +380,8 @@ recorded(struct monitor *m, struct job *job)
         answer_refusal(m, &c->starting, ECHILD, "it was killed before its program was executed");
     container_tell_exit(m, c);
     if (c->deleting)
-        c->deadline_ns = monitor_now() + DELETE_NS;
-    c->sync_ns = monitor_now() + SYNC_NS;
+        c->deadline_ns = clock_monotonic_ns() + DELETE_NS;
+    c->sync_ns = clock_monotonic_ns() + SYNC_NS;
     container_advance(m, c);
 }
 
@@ -396,14 +396,14 @@ record(struct monitor *m, struct container *c)
 void
 container_advance(struct monitor *m, struct container *c)
 {
-    bool due = c->deadline_ns && monitor_now() >= c->deadline_ns;
+    bool due = c->deadline_ns && clock_monotonic_ns() >= c->deadline_ns;
     switch (c->state) {
     case CONTAINER_SETTLING:
         if (!c->record_job.busy && (due || stdio_drained(c)))
             record(m, c);
         break;
     case CONTAINER_EXITED:
-        if (c->sync_ns && monitor_now() >= c->sync_ns)
+        if (c->sync_ns && clock_monotonic_ns() >= c->sync_ns)
             sync_record(m, c);
         if (c->deleting && (due || stdio_drained(c))) {
             answer_ok(m, &c->deleting_for);

@@ -5,6 +5,7 @@
  * An operation returns 0 or an errno. */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -55,6 +56,25 @@ int root_mkdirs(const struct launch *l, const char *path, mode_t mode);
 int root_target(const struct launch *l, const char *path, bool directory);
 /* The directory of a path's last component, made where missing, and that component. */
 int root_parent(const struct launch *l, const char *path, const char **name);
+
+/* launch_mount.c: a detached clone of what is mounted at `path` (an fd, or -1 with errno), and its mount onto an fd (0 or an errno). */
+int tree_open(int dirfd, const char *path, unsigned flags);
+int tree_attach(int tree, int target);
+
+/* What an operation returns for a system call's result. */
+static inline int
+failed(long result)
+{
+    return result < 0 ? errno : 0;
+}
+
+/* Less those errnos that an operation's SPEC_MAY_* flags forgive. */
+static inline int
+forgiven(int errnum, uint64_t may)
+{
+    bool fine = ((may & SPEC_MAY_EPERM) && (errnum == EPERM || errnum == EACCES)) || ((may & SPEC_MAY_ENOENT) && errnum == ENOENT);
+    return fine ? 0 : errnum;
+}
 
 /* launch_mount.c, launch_make.c, launch_self.c: the operations. */
 #define LAUNCH_OPS(OP)                           \

@@ -22,12 +22,6 @@
 #include "runtime/monitor/launch.h"
 
 static int
-failed(long result)
-{
-    return result < 0 ? errno : 0;
-}
-
-static int
 write_text(const char *path, const char *text)
 {
     cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
@@ -39,10 +33,7 @@ write_text(const char *path, const char *text)
 int
 launch_write(struct launch *l, const struct spec_op *op)
 {
-    int errnum = write_text(op_text(l, op, 0), op_text(l, op, 1));
-    bool fine =
-        ((op->number[0] & SPEC_MAY_EPERM) && (errnum == EPERM || errnum == EACCES)) || ((op->number[0] & SPEC_MAY_ENOENT) && errnum == ENOENT);
-    return fine ? 0 : errnum;
+    return forgiven(write_text(op_text(l, op, 0), op_text(l, op, 1)), op->number[0]);
 }
 
 /* As sysctl(8) has it: the first separator tells which of '.' and '/' separates, so that net/ipv4/conf/eth0.1/forwarding can be named. */
@@ -130,13 +121,13 @@ launch_mkdir(struct launch *l, const struct spec_op *op)
 static int
 bind_device(struct launch *l, const char *path)
 {
-    cleanup_close int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | (unsigned)OPEN_TREE_CLOEXEC);
+    cleanup_close int tree = tree_open(AT_FDCWD, path, 0);
     if (tree < 0)
         return errno;
     cleanup_close int target = root_target(l, path, false);
     if (target < 0)
         return -target;
-    return failed(move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+    return tree_attach(tree, target);
 }
 
 int
@@ -178,13 +169,13 @@ send_master(struct launch *l, const struct spec_op *op, int master)
 static int
 bind_console(struct launch *l, int slave)
 {
-    cleanup_close int tree = open_tree(slave, "", OPEN_TREE_CLONE | (unsigned)OPEN_TREE_CLOEXEC | (unsigned)AT_EMPTY_PATH);
+    cleanup_close int tree = tree_open(slave, "", (unsigned)AT_EMPTY_PATH);
     if (tree < 0)
         return errno;
     cleanup_close int target = root_target(l, "/dev/console", false);
     if (target < 0)
         return -target;
-    return failed(move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+    return tree_attach(tree, target);
 }
 
 int

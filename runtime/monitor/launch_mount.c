@@ -18,13 +18,7 @@
 #include "base/cleanup.h"
 #include "runtime/monitor/launch.h"
 
-static int
-failed(long result)
-{
-    return result < 0 ? errno : 0;
-}
-
-static int
+int
 tree_open(int dirfd, const char *path, unsigned flags)
 {
     return open_tree(dirfd, path, OPEN_TREE_CLONE | (unsigned)OPEN_TREE_CLOEXEC | flags);
@@ -36,18 +30,10 @@ tree_set(int tree, struct mount_attr *attr, bool recursive)
     return failed(mount_setattr(tree, "", (unsigned)AT_EMPTY_PATH | (recursive ? (unsigned)AT_RECURSIVE : 0U), attr, sizeof *attr));
 }
 
-static int
+int
 tree_attach(int tree, int target)
 {
     return failed(move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
-}
-
-/* Errnos that the operation's SPEC_MAY_* flags forgive. */
-static int
-forgiven(int errnum, uint64_t may)
-{
-    bool fine = ((may & SPEC_MAY_EPERM) && (errnum == EPERM || errnum == EACCES)) || ((may & SPEC_MAY_ENOENT) && errnum == ENOENT);
-    return fine ? 0 : errnum;
 }
 
 /* Binds that shall be peers of the host's mounts are taken while these are still shared here; afterwards a clone would only be a slave. */
@@ -107,9 +93,23 @@ place(const struct launch *l, const char *path, bool directory)
     return -errnum;
 }
 
+/* /proc and /sys must be directories of the image: through a symlink what masks them could be led away from them (CVE-2019-16884). */
+static int
+kernel_place(const struct launch *l, const char *fstype, const char *path)
+{
+    struct stat st;
+    if (strcmp(fstype, "proc") != 0 && strcmp(fstype, "sysfs") != 0)
+        return 0;
+    cleanup_close int fd = root_open(l, path, O_PATH | O_NOFOLLOW);
+    return fd >= 0 && fstat(fd, &st) == 0 && S_ISLNK(st.st_mode) ? ENOTDIR : 0;
+}
+
 int
 launch_mount(struct launch *l, const struct spec_op *op)
 {
+    int errnum = kernel_place(l, op_text(l, op, 2), op_text(l, op, 1));
+    if (errnum)
+        return errnum;
     cleanup_close int target = place(l, op_text(l, op, 1), true);
     if (target < 0)
         return -target;

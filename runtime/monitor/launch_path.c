@@ -10,6 +10,8 @@
 #include "base/cleanup.h"
 #include "runtime/monitor/launch.h"
 
+enum { SYMLINKS_MAX = 40 /* as the kernel's */ };
+
 static int
 open_in_root(const struct launch *l, const char *path, int flags, mode_t mode)
 {
@@ -99,7 +101,6 @@ mkdir_last(const struct launch *l, const char *path, mode_t mode)
 int
 root_mkdirs(const struct launch *l, const char *path, mode_t mode)
 {
-    enum { SYMLINKS_MAX = 40 /* as the kernel's */ };
     char resolved[PATH_MAX];
     if (strlen(path) >= sizeof resolved)
         return -ENAMETOOLONG;
@@ -128,6 +129,30 @@ root_parent(const struct launch *l, const char *path, const char **name)
     return root_mkdirs(l, length ? parent : "/", 0755);
 }
 
+/* With its parents; a dangling symlink at its end is followed inside the root, and its target made: /etc/resolv.conf is one to
+ * ../run/systemd/resolve/… in many an image. */
+static int
+make_file(const struct launch *l, const char *path)
+{
+    char resolved[PATH_MAX];
+    if (strlen(path) >= sizeof resolved)
+        return ENAMETOOLONG;
+    memcpy(resolved, path, strlen(path) + 1);
+    for (int links = 0; links < SYMLINKS_MAX; links++) {
+        const char *name;
+        cleanup_close int parent = root_parent(l, resolved, &name);
+        if (parent < 0)
+            return -parent;
+        cleanup_close int made = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        if (made >= 0 || errno != EEXIST)
+            return made >= 0 ? 0 : errno;
+        int replaced = replace_symlink(parent, name, resolved, (size_t)(name - resolved), strlen(resolved), resolved);
+        if (replaced < 0)
+            return replaced == -EINVAL ? 0 : -replaced; /* no symlink: somebody else made it */
+    }
+    return ELOOP;
+}
+
 int
 root_target(const struct launch *l, const char *path, bool directory)
 {
@@ -136,15 +161,6 @@ root_target(const struct launch *l, const char *path, bool directory)
     int fd = root_open(l, path, O_PATH);
     if (fd != -ENOENT)
         return fd;
-    const char *name;
-    int parent = root_parent(l, path, &name);
-    if (parent < 0)
-        return parent;
-    (void)close(parent);
-    /* By the whole path once more: a dangling symlink at its end is followed inside the root, and its target made. */
-    fd = open_in_root(l, path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY, 0644);
-    if (fd < 0)
-        return fd;
-    (void)close(fd);
-    return root_open(l, path, O_PATH);
+    int errnum = make_file(l, path);
+    return errnum ? -errnum : root_open(l, path, O_PATH);
 }

@@ -21,12 +21,6 @@
 #include "base/cleanup.h"
 #include "runtime/monitor/launch.h"
 
-static int
-failed(long result)
-{
-    return result < 0 ? errno : 0;
-}
-
 /* Without CAP_SYS_RESOURCE the hard limit can only be lowered: then as much as is allowed. */
 int
 launch_rlimit(struct launch *l, const struct spec_op *op)

@@ -9,16 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "runtime/monitor/monitor.h"
 
 enum { LOG_MODE = 0640, BATCH_RECORDS = 128, PREFIX_MAX = CLOCK_RFC3339_SIZE + 12, RETRY_MS = 200 };
-
-static struct log *
-log_of(struct container *c)
-{
-    return &c->stdio.log;
-}
 
 void
 log_open_work(struct job *job)
@@ -26,7 +21,7 @@ log_open_work(struct job *job)
     struct log *log = container_of(job, struct log, open_job);
     log->open_errno = 0;
     /* Not blocking, for a FIFO that somebody put there; O_NOFOLLOW likewise. */
-    int fd = open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, LOG_MODE);
+    cleanup_close int fd = open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, LOG_MODE);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) {
         log->open_errno = errno;
@@ -34,12 +29,11 @@ log_open_work(struct job *job)
     }
     if (!S_ISREG(st.st_mode)) {
         log->open_errno = EINVAL;
-        (void)close(fd);
         return;
     }
     if (log->fd >= 0)
         (void)close(log->fd);
-    log->fd = fd;
+    log->fd = steal(fd);
 }
 
 void
@@ -138,7 +132,7 @@ void
 log_write_work(struct job *job)
 {
     struct block *block = container_of(job, struct block, job);
-    struct log *log = log_of(block->stream->container);
+    struct log *log = &block->stream->container->stdio.log;
     struct batch batch;
     if (log->fd < 0)
         return;

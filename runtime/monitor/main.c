@@ -21,12 +21,6 @@
 
 enum { CONNECTION_FD = 3 };
 
-int64_t
-monitor_now(void)
-{
-    return clock_monotonic_ns();
-}
-
 static bool
 all_settled(const struct monitor *m)
 {
@@ -44,7 +38,7 @@ monitor_maybe_end(struct monitor *m)
     struct sockaddr_un address;
     if (!m->ending && !m->terminated)
         return;
-    if (!all_settled(m) && !(m->ending && monitor_now() >= m->end_deadline_ns))
+    if (!all_settled(m) && !(m->ending && clock_monotonic_ns() >= m->end_deadline_ns))
         return;
     protocol_address(&address, m->state_dir, m->pod_id);
     (void)unlink(address.sun_path);
@@ -84,20 +78,14 @@ monitor_init(struct monitor *m, const char *pod_id)
     m->signals.fd = m->listener.fd = m->connection.fd = -1;
     m->epoll = epoll_create1(EPOLL_CLOEXEC);
     m->null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    m->own_pid_ns = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+    m->home_pid_ns = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
     block_pool_open(&m->blocks);
-    if (m->epoll < 0 || m->null < 0 || m->own_pid_ns < 0 || reap_open(m) != 0)
+    if (m->epoll < 0 || m->null < 0 || m->home_pid_ns < 0 || reap_open(m) != 0)
         _exit(1);
     for (int fd = 0; fd < 3; fd++)
         (void)dup2(m->null, fd);
     (void)fcntl(CONNECTION_FD, F_SETFD, FD_CLOEXEC);
     connection_open(m, CONNECTION_FD);
-}
-
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* The next moment at which something is due without an event; INT64_MAX: none. */
@@ -109,19 +97,19 @@ next_due(const struct monitor *m)
         const struct container *c = &m->containers[i];
         if (c->state == CONTAINER_NONE)
             continue;
-        due = earlier(due, c->deadline_ns ? c->deadline_ns : INT64_MAX);
-        due = earlier(due, c->sync_ns ? c->sync_ns : INT64_MAX);
-        due = earlier(due, stdio_due(c));
+        due = clock_earlier(due, c->deadline_ns ? c->deadline_ns : INT64_MAX);
+        due = clock_earlier(due, c->sync_ns ? c->sync_ns : INT64_MAX);
+        due = clock_earlier(due, stdio_due(c));
         if (c->exit_untold)
-            due = earlier(due, monitor_now() + 100 * NS_PER_MS);
+            due = clock_earlier(due, clock_monotonic_ns() + 100 * NS_PER_MS);
     }
-    return earlier(due, attach_due(m));
+    return clock_earlier(due, attach_due(m));
 }
 
 static void
 handle_due(struct monitor *m)
 {
-    int64_t now = monitor_now();
+    int64_t now = clock_monotonic_ns();
     for (size_t i = 0; i < m->containers_used; i++) {
         struct container *c = &m->containers[i];
         if (c->state == CONTAINER_NONE)
@@ -139,7 +127,7 @@ static void
 monitor_loop(struct monitor *m)
 {
     for (;;) {
-        int64_t due = next_due(m), left = due == INT64_MAX ? -1 : due - monitor_now();
+        int64_t due = next_due(m), left = due == INT64_MAX ? -1 : due - clock_monotonic_ns();
         int timeout = due == INT64_MAX ? -1 : left <= 0 ? 0 : (int)(left / NS_PER_MS) + 1;
         struct epoll_event event;
         int n = epoll_wait(m->epoll, &event, 1, timeout);
@@ -147,7 +135,7 @@ monitor_loop(struct monitor *m)
             struct source *source = event.data.ptr;
             source->ready(m, source);
         }
-        if (due != INT64_MAX && monitor_now() >= due)
+        if (due != INT64_MAX && clock_monotonic_ns() >= due)
             handle_due(m);
     }
 }

@@ -1,6 +1,6 @@
-/* crisp-monitor: the process that owns a pod's namespaces and its containers' stdio, logs and exit codes; it outlives crispd (design.md §1).
+/* crisp-monitor: the process that owns a pod's namespaces and its containers' stdio, logs and exit codes; it outlives crispd.
  *
- * One thread runs one epoll loop (monitor.c) over sources (source.h): the connection to crispd (connection.c), the channel to each process that is
+ * One thread runs one epoll loop (main.c) over sources (source.h): the connection to crispd (connection.c), the channel to each process that is
  * being launched (task.c), the containers' output (stdio.c), the death of children (reap.c), and what the two writers have finished (writer.h). All
  * of its memory is one mapping, made at the start and touched as it is used: nothing is allocated later. It has no log: what a person should know
  * goes to crispd as a warning. */
@@ -81,10 +81,10 @@ struct monitor {
     char pod_id[ID_SIZE];
     int epoll;
     int null;
-    int own_pid_ns;
-    int pod_pid_ns; /* shared pid namespace; -1 */
-    pid_t pod_init; /* its init; 0 */
-    int shm;        /* the pod's shm: launch_pod_shm's; -1 */
+    int home_pid_ns; /* the monitor's own, to come back to */
+    int pod_pid_ns;  /* shared pid namespace; -1 */
+    pid_t pod_init;  /* its init; 0 */
+    int shm;         /* the pod's shm: launch_pod_shm's; -1 */
     int state_dir;
     int containers_dir;
     bool has_pod; /* POD was carried out */
@@ -103,8 +103,7 @@ struct monitor {
     struct attachment attachments[ATTACHMENTS_MAX];
 };
 
-/* monitor.c */
-int64_t monitor_now(void); /* monotonic, ns */
+/* main.c */
 /* END has been asked and nothing is left to wait for, or its patience is over: does not return then. */
 void monitor_maybe_end(struct monitor *m);
 

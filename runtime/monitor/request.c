@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "runtime/monitor/launch.h"
 #include "runtime/monitor/monitor.h"
 #include "runtime/protocol.h"
@@ -86,12 +87,6 @@ handle_list(struct monitor *m, struct message *request, struct asker asker)
     answer_send(m, &asker);
 }
 
-static void
-handle_create(struct monitor *m, struct message *request, struct asker asker)
-{
-    container_create(m, request, asker);
-}
-
 /* The container a request is about; NULL and answered where there is none. */
 static struct container *
 container_named(struct monitor *m, const struct message *request, struct asker *asker)
@@ -162,12 +157,6 @@ handle_reopen(struct monitor *m, struct message *request, struct asker asker)
 }
 
 static void
-handle_exec(struct monitor *m, struct message *request, struct asker asker)
-{
-    exec_start(m, request, asker);
-}
-
-static void
 handle_exec_kill(struct monitor *m, struct message *request, struct asker asker)
 {
     exec_kill(m, (uint32_t)message_u64(request, TAG_TARGET));
@@ -188,7 +177,7 @@ handle_end(struct monitor *m, struct message *request, struct asker asker)
     (void)request;
     m->ending = true;
     m->end_for = asker;
-    m->end_deadline_ns = monitor_now() + END_NS;
+    m->end_deadline_ns = clock_monotonic_ns() + END_NS;
     exec_kill_all(m);
     for (size_t i = 0; i < m->containers_used; i++)
         container_kill(&m->containers[i]);
@@ -196,9 +185,12 @@ handle_end(struct monitor *m, struct message *request, struct asker asker)
 }
 
 static void (*const handlers[PROTOCOL_TYPE_COUNT])(struct monitor *m, struct message *request, struct asker asker) = {
-    [PROTOCOL_POD] = handle_pod,       [PROTOCOL_LIST] = handle_list,           [PROTOCOL_CREATE] = handle_create, [PROTOCOL_START] = handle_start,
-    [PROTOCOL_SIGNAL] = handle_signal, [PROTOCOL_KILL] = handle_kill,           [PROTOCOL_DELETE] = handle_delete, [PROTOCOL_REOPEN] = handle_reopen,
-    [PROTOCOL_EXEC] = handle_exec,     [PROTOCOL_EXEC_KILL] = handle_exec_kill, [PROTOCOL_END] = handle_end,       [PROTOCOL_ATTACH] = handle_attach,
+    [PROTOCOL_POD] = handle_pod,          [PROTOCOL_LIST] = handle_list,
+    [PROTOCOL_CREATE] = container_create, [PROTOCOL_START] = handle_start,
+    [PROTOCOL_SIGNAL] = handle_signal,    [PROTOCOL_KILL] = handle_kill,
+    [PROTOCOL_DELETE] = handle_delete,    [PROTOCOL_REOPEN] = handle_reopen,
+    [PROTOCOL_EXEC] = exec_start,         [PROTOCOL_EXEC_KILL] = handle_exec_kill,
+    [PROTOCOL_END] = handle_end,          [PROTOCOL_ATTACH] = handle_attach,
 };
 
 void

@@ -93,7 +93,7 @@ keep_tail(struct stream *stream, const char *data, size_t length)
 {
     memcpy(stream->tail, data, length);
     stream->tail_length = length;
-    stream->flush_ns = length ? monitor_now() + FLUSH_NS : 0;
+    stream->flush_ns = length ? clock_monotonic_ns() + FLUSH_NS : 0;
 }
 
 /* The tail as a piece without newline. False where no block is free: it is tried again when one comes back. */
@@ -129,7 +129,7 @@ charge(struct monitor *m, struct stream *stream, size_t bytes)
     struct stdio *stdio = &stream->container->stdio;
     if (!stdio->rate)
         return;
-    int64_t now = monitor_now();
+    int64_t now = clock_monotonic_ns();
     stdio->paid_ns = (stdio->paid_ns > now ? stdio->paid_ns : now) + (int64_t)bytes * NS_PER_SECOND / stdio->rate;
     if (stdio->paid_ns <= now + BURST_NS)
         return;

@@ -42,7 +42,7 @@ launch(struct monitor *m, struct task *task, const struct task_plan *plan, int c
     if (task->pid == 0)
         launch_child(&child);
     if (plan->pid_ns >= 0)
-        (void)setns(m->own_pid_ns, CLONE_NEWPID);
+        (void)setns(m->home_pid_ns, CLONE_NEWPID);
     return errnum;
 }
 
@@ -69,8 +69,8 @@ void
 task_kill(const struct task *task)
 {
     cleanup_close int fd = task->cgroup >= 0 ? openat(task->cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC) : -1;
-    if (fd < 0 || write(fd, "1", 1) != 1)
-        (void)0;
+    if (fd >= 0)
+        (void)!write(fd, "1", 1);
     /* As well: there may be no cgroup of its own, or the process was moved out of it. */
     if (task->pid && task->pidfd >= 0)
         (void)syscall(SYS_pidfd_send_signal, task->pidfd, SIGKILL, NULL, 0);

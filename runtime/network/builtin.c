@@ -23,11 +23,12 @@
 
 #define POD_INTERFACE "eth0"
 
-enum { MTU_FALLBACK = 1500, MTU_LEAST = 1280, REASON_SIZE = 256, STALE_MAX = 4096 };
+enum { MTU_FALLBACK = 1500, MTU_LEAST = 1280, STALE_MAX = 4096 };
 
 struct builtin {
     const struct record_store *store;
     char *bridge;
+    char *foreign_drops; /* told already; builtin_repair's alone */
     int64_t fixed_mtu;
     int home_netns;
     int cursor_file;
@@ -40,11 +41,10 @@ struct builtin {
     struct lease *leases;
     size_t lease_count;
     uint32_t mtu;
-    bool ipv6;                  /* the host has it */
-    char unusable[REASON_SIZE]; /* why no pod can be attached; "": it can */
-    char no_nat[REASON_SIZE];   /* why there is no masquerade and no host port */
-    char *foreign_drops;        /* told already */
-    struct nft_port *stale;     /* host ports that came or went: their UDP flows are to be forgotten */
+    bool ipv6;                          /* the host has it */
+    char unusable[NETWORK_REASON_SIZE]; /* why no pod can be attached; "": it can */
+    char no_nat[NETWORK_REASON_SIZE];   /* why there is no masquerade and no host port */
+    struct nft_port *stale;             /* host ports that came or went: their UDP flows are to be forgotten */
     size_t stale_count;
     int wake; /* eventfd of whoever calls builtin_forget_flows */
 };
@@ -149,7 +149,7 @@ builtin_open(const struct network_options *options, const struct record_store *s
     cleanup_strv struct strv ids = {0};
     if (options->mode == NETWORK_BUILTIN) {
         TRY(ipam_open(&options->builtin_pools, &b->ipam, err));
-        if (str_empty(b->bridge) || strlen(b->bridge) >= IFACE_NAME_SIZE || strpbrk(b->bridge, "/\" \t\n*\\{};"))
+        if (!network_bridge_name_valid(b->bridge))
             return error_set(err, ERR_INVALID, "\"%s\" cannot be a bridge's name", b->bridge ? b->bridge : "");
     }
     b->netfilter = netlink_open(NETLINK_NETFILTER, NULL);
@@ -182,7 +182,7 @@ builtin_close(struct builtin *b)
     free(b);
 }
 
-/* -- the host's side ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the host's side ---- */
 
 static int
 make_bridge(struct builtin *b, bool ipv6, struct error *err)
@@ -208,10 +208,8 @@ warn_foreign_drops(struct builtin *b)
         log_warn("a firewall that is not crisp's drops forwarded packets by its policy; pods reach nothing beyond this host, and their host ports "
                  "nobody, unless it lets the bridge through",
                  "where", drops, "bridge", b->bridge);
-    lock(b);
     free(b->foreign_drops);
     b->foreign_drops = steal(drops);
-    unlock(b);
 }
 
 /* The host ports that are in the table, or were; the caller frees. A list of its own, so that the lock is not held while the kernel works. */
@@ -285,16 +283,17 @@ void
 builtin_repair(struct builtin *b, bool at_start)
 {
     struct error err = {0};
-    char unusable[REASON_SIZE] = "", no_nat[REASON_SIZE] = "";
+    char unusable[NETWORK_REASON_SIZE] = "", no_nat[NETWORK_REASON_SIZE] = "";
     bool ipv6 = host_has_ipv6();
     if (make_bridge(b, ipv6, &err) < 0)
         (void)snprintf(unusable, sizeof unusable, "bridge %s: %.200s", b->bridge, err.message);
     if (make_table(b, at_start, &err) < 0)
         (void)snprintf(no_nat, sizeof no_nat, "pods cannot reach other hosts, nor be reached by host ports: %.150s", err.message);
     uint32_t mtu = current_mtu(b);
-    lock(b);
+    /* Only this function writes them, in one thread at a time: they are told without the lock, which a log that hangs shall not hold. */
     tell(at_start ? "" : b->unusable, unusable);
     tell(b->no_nat, no_nat);
+    lock(b);
     (void)snprintf(b->unusable, sizeof b->unusable, "%s", unusable);
     (void)snprintf(b->no_nat, sizeof b->no_nat, "%s", no_nat);
     b->ipv6 = ipv6;
@@ -306,15 +305,15 @@ builtin_repair(struct builtin *b, bool at_start)
 }
 
 bool
-builtin_ready(struct builtin *b, char reason[256])
+builtin_ready(struct builtin *b, char reason[NETWORK_REASON_SIZE])
 {
     lock(b);
-    (void)snprintf(reason, REASON_SIZE, "%s", *b->unusable ? b->unusable : b->no_nat);
+    (void)snprintf(reason, NETWORK_REASON_SIZE, "%s", *b->unusable ? b->unusable : b->no_nat);
     unlock(b);
     return !*reason;
 }
 
-/* -- a pod's side ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- a pod's side ---- */
 
 /* One attach on its way: what its steps have made so far. */
 struct attach {
@@ -517,7 +516,9 @@ publish(struct attach *a, struct error *err)
     (void)pthread_mutex_lock(&b->table_lock);
     int result = add_ports(b, &a->lease, err);
     lock(b);
-    find_lease(b, a->request->pod_id)->published = result == 0;
+    struct lease *kept = find_lease(b, a->request->pod_id);
+    if (kept)
+        kept->published = result == 0;
     if (result == 0)
         mark_stale(b, &a->lease);
     unlock(b);

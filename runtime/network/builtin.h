@@ -23,7 +23,7 @@ void builtin_close(struct builtin *builtin);
 void builtin_repair(struct builtin *builtin, bool at_start);
 /* Make the kernel forget the UDP flows of host ports that came or went (conntrack.h). */
 void builtin_forget_flows(struct builtin *builtin);
-bool builtin_ready(struct builtin *builtin, char reason[256]);
+bool builtin_ready(struct builtin *builtin, char reason[NETWORK_REASON_SIZE]);
 
 int builtin_attach(struct builtin *builtin, const struct network_request *request, struct network_result *result, struct error *err);
 /* By memory or, where that knows nothing of the pod, by `record` (may be NULL). Removes the record. */

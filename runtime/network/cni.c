@@ -16,8 +16,6 @@
 #include "runtime/network/cni_strays.h"
 #include "runtime/network/cni_watch.h"
 
-enum { REASON_SIZE = 256 };
-
 struct cni {
     const struct record_store *store;
     char *config_dir;
@@ -27,14 +25,14 @@ struct cni {
     const struct cancel *closing; /* ends what cni_keep_house runs */
     pthread_rwlock_t operations;  /* ADD and DEL read, GC writes: the spec forbids them together. Held while plugins run, never with `lock` */
 
-    pthread_mutex_t lock;       /* guards what follows */
-    struct cni_config *config;  /* in force; NULL: none */
-    char unusable[REASON_SIZE]; /* why there is none, or why its plugins cannot run; "": they can */
-    char status[REASON_SIZE];   /* what STATUS said; "": fine */
-    struct strv skipped;        /* told already */
-    struct strv orphans;        /* to be detached */
-    struct strv failing;        /* orphans whose detach failed: again with the next housekeeping */
-    struct strv known;          /* pods there were at the last cni_collect */
+    pthread_mutex_t lock;               /* guards what follows */
+    struct cni_config *config;          /* in force; NULL: none */
+    char unusable[NETWORK_REASON_SIZE]; /* why there is none, or why its plugins cannot run; "": they can */
+    char status[NETWORK_REASON_SIZE];   /* what STATUS said; "": fine */
+    struct strv skipped;                /* told already */
+    struct strv orphans;                /* to be detached */
+    struct strv failing;                /* orphans whose detach failed: again with the next housekeeping */
+    struct strv known;                  /* pods there were at the last cni_collect */
     bool collect;
 };
 
@@ -53,8 +51,7 @@ unlock(struct cni *cni)
     (void)pthread_mutex_unlock(&cni->lock);
 }
 
-/* -- the configuration in force -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- the configuration in force ---- */
 
 static void
 tell_skipped(struct cni *cni, struct strv *skipped)
@@ -92,8 +89,8 @@ reload(void *data)
     cleanup_config struct cni_config *now = cni_config_load(cni->config_dir, &skipped, &err);
     if (now && cni_find_plugins(now, &cni->plugin_dirs, &err) < 0)
         (void)error_prefix(&err, "%s", now->file);
-    char unusable[REASON_SIZE];
-    (void)snprintf(unusable, sizeof unusable, "%.*s", REASON_SIZE - 1, err.message);
+    char unusable[NETWORK_REASON_SIZE];
+    (void)snprintf(unusable, sizeof unusable, "%.*s", NETWORK_REASON_SIZE - 1, err.message);
     lock(cni);
     tell_skipped(cni, &skipped);
     tell_config(cni, now, unusable);
@@ -117,16 +114,15 @@ current_config(struct cni *cni)
 }
 
 bool
-cni_ready(struct cni *cni, char reason[256])
+cni_ready(struct cni *cni, char reason[NETWORK_REASON_SIZE])
 {
     lock(cni);
-    (void)snprintf(reason, REASON_SIZE, "%s", *cni->unusable ? cni->unusable : cni->status);
+    (void)snprintf(reason, NETWORK_REASON_SIZE, "%s", *cni->unusable ? cni->unusable : cni->status);
     unlock(cni);
     return !*reason;
 }
 
-/* -- a pod's attachment -----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- a pod's attachment ---- */
 
 /* A namespace's file whose mount is gone is an empty file: for CNI, no namespace. */
 static const char *
@@ -161,7 +157,8 @@ recorded_call(const struct cni *cni, const json_t *record, const struct cni_conf
     };
 }
 
-static int delete (struct cni *cni, const json_t *record, const char *netns_path, const struct cancel *cancel, struct error *err)
+static int
+call_del(struct cni *cni, const json_t *record, const char *netns_path, const struct cancel *cancel, struct error *err)
 {
     cleanup_config struct cni_config *config = TRY_PTR(recorded_config(record, err));
     struct cni_call call = recorded_call(cni, record, config, netns_path);
@@ -173,7 +170,7 @@ static int delete (struct cni *cni, const json_t *record, const char *netns_path
 }
 
 static int
-add(struct cni *cni, const json_t *record, const struct cni_config *config, const struct cancel *cancel, json_t **result, struct error *err)
+call_add(struct cni *cni, const json_t *record, const struct cni_config *config, const struct cancel *cancel, json_t **result, struct error *err)
 {
     struct cni_call call = recorded_call(cni, record, config, NULL);
     call.cancel = cancel;
@@ -189,7 +186,7 @@ static void
 undo(struct cni *cni, const struct network_request *request, const json_t *record)
 {
     struct error why;
-    if (delete (cni, record, request->netns_path, NULL, &why) == 0) {
+    if (call_del(cni, record, request->netns_path, NULL, &why) == 0) {
         (void)record_remove(cni->store, request->record_dir, request->pod_id, NULL);
         return;
     }
@@ -218,7 +215,7 @@ take_result(struct cni *cni, const struct network_request *request, json_t *reco
 int
 cni_attach(struct cni *cni, const struct network_request *request, struct network_result *result, const struct cancel *cancel, struct error *err)
 {
-    char reason[REASON_SIZE];
+    char reason[NETWORK_REASON_SIZE];
     if (!cni_ready(cni, reason))
         reload(cni); /* it may have come just now */
     cleanup_config struct cni_config *config = current_config(cni);
@@ -235,7 +232,7 @@ cni_attach(struct cni *cni, const struct network_request *request, struct networ
         (void)record_remove(cni->store, request->record_dir, request->pod_id, NULL);
         return -1;
     }
-    if (add(cni, record, config, cancel, &cni_result, err) == 0 && take_result(cni, request, record, cni_result, result, err) == 0)
+    if (call_add(cni, record, config, cancel, &cni_result, err) == 0 && take_result(cni, request, record, cni_result, result, err) == 0)
         return 0;
     undo(cni, request, record);
     network_result_free(result);
@@ -245,7 +242,7 @@ cni_attach(struct cni *cni, const struct network_request *request, struct networ
 int
 cni_detach(struct cni *cni, const char *pod_id, const char *netns_path, int record_dir, const json_t *record, struct error *err)
 {
-    TRY(delete (cni, record, netns_path, NULL, err));
+    TRY(call_del(cni, record, netns_path, NULL, err));
     return record_remove(cni->store, record_dir, pod_id, err);
 }
 
@@ -257,8 +254,7 @@ cni_check_pod(struct cni *cni, const char *netns_path, const json_t *record, str
     return cni_check(&call, err);
 }
 
-/* -- housekeeping -----------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- housekeeping ---- */
 
 static void
 ask_status(struct cni *cni)
@@ -270,10 +266,10 @@ ask_status(struct cni *cni)
     struct cni_call call = {.config = config, .plugin_dirs = &cni->plugin_dirs, .timeout_ns = cni->timeout_ns, .cancel = cni->closing};
     (void)cni_status(&call, &err);
     lock(cni);
-    if (config == cni->config && strncmp(cni->status, err.message, REASON_SIZE - 1) != 0) {
+    if (config == cni->config && strncmp(cni->status, err.message, NETWORK_REASON_SIZE - 1) != 0) {
         if (*err.message)
             log_warn("the network is not ready", "reason", err.message);
-        (void)snprintf(cni->status, sizeof cni->status, "%.*s", REASON_SIZE - 1, err.message);
+        (void)snprintf(cni->status, sizeof cni->status, "%.*s", NETWORK_REASON_SIZE - 1, err.message);
     }
     unlock(cni);
 }
@@ -287,7 +283,7 @@ detach_orphan(struct cni *cni, const char *pod_id, bool told)
     if (found == 0)
         return;
     if (found == 1)
-        found = delete (cni, record, NULL, cni->closing, &err) < 0 ? -1 : record_remove(cni->store, -1, pod_id, &err);
+        found = call_del(cni, record, NULL, cni->closing, &err) < 0 ? -1 : record_remove(cni->store, -1, pod_id, &err);
     if (found < 0 && cancel_is_set(cni->closing))
         return;
     if (found >= 0) {

@@ -16,7 +16,7 @@ void cni_close(struct cni *cni);
 /* Ask the plugins' STATUS, and carry out what cni_collect left to do. May take as long as plugins do: for a thread of its own, every 10 s. */
 void cni_keep_house(struct cni *cni);
 
-bool cni_ready(struct cni *cni, char reason[256]);
+bool cni_ready(struct cni *cni, char reason[NETWORK_REASON_SIZE]);
 int cni_attach(struct cni *cni, const struct network_request *request, struct network_result *result, const struct cancel *cancel, struct error *err);
 /* With the record's own configuration, arguments and result; removes the record. `netns_path` may be gone. */
 int cni_detach(struct cni *cni, const char *pod_id, const char *netns_path, int record_dir, const json_t *record, struct error *err);

@@ -123,17 +123,14 @@ kind_of_code(json_int_t code)
     return ERR_INTERNAL;
 }
 
-/* stderr in one line, for an error. */
+/* What it said, less the newlines at the end. */
 static char *
-one_line(const struct buf *text)
+words_of(const struct buf *text)
 {
-    char *line = str_dup(text->data ? text->data : "");
-    for (char *c = line; *c; c++)
-        if ((unsigned char)*c < ' ')
-            *c = ' ';
-    for (size_t length = strlen(line); length && line[length - 1] == ' '; length--)
-        line[length - 1] = '\0';
-    return line;
+    size_t length = text->length;
+    while (length && (unsigned char)text->data[length - 1] <= ' ')
+        length--;
+    return length ? str_ndup(text->data, length) : str_dup("");
 }
 
 /* The plugin's own message: JSON on stdout as the spec has it, else what it said on stderr. */
@@ -146,7 +143,7 @@ plugin_failed(const char *stage, const struct cni_output *output, struct error *
     if (!str_empty(message) || !str_empty(details))
         return error_set(err, kind_of_code(code), "%s: %.1000s%s%.300s (code %lld)", stage, message ? message : "",
                          str_empty(message) || str_empty(details) ? "" : "; ", details ? details : "", (long long)code);
-    cleanup_free char *words = one_line(output->errors.length ? &output->errors : &output->out);
+    cleanup_free char *words = words_of(output->errors.length ? &output->errors : &output->out);
     const char *end = WIFSIGNALED(output->status) ? "was ended by signal" : "exited with status";
     int number = WIFSIGNALED(output->status) ? WTERMSIG(output->status) : WEXITSTATUS(output->status);
     return error_set(err, ERR_INTERNAL, "%s: it %s %d%s%.1000s", stage, end, number, *words ? ": " : "", words);

@@ -28,8 +28,7 @@ int cni_version_number(const char *version);
 /* ERR_INVALID with what is wrong; ERR_UNSUPPORTED for cniVersion 0.1, 0.2 or unknown. */
 struct cni_config *cni_config_from_json(const json_t *json, const char *file, struct error *err);
 /* The lexically first file of *.conf, *.conflist, *.json that is valid; each invalid one before it is told in `skipped`. ERR_NOT_FOUND with the
- * reason
- * ("no CNI configuration in /etc/cni/net.d"). */
+ * reason ("no CNI configuration in /etc/cni/net.d"). */
 struct cni_config *cni_config_load(const char *dir, struct strv *skipped, struct error *err);
 
 struct cni_config *cni_config_ref(struct cni_config *config);

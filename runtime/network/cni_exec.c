@@ -126,18 +126,12 @@ out_of_time(const struct cni_exec *exec, struct error *err)
     return error_set(err, ERR_DEADLINE, "%s did not end within %.3g s and was killed", exec->stage, (double)exec->timeout_ns / (double)NS_PER_SECOND);
 }
 
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Until it ends: 0. */
 static int
 wait_child(const struct cni_exec *exec, struct child *child, struct cni_output *output, struct error *err)
 {
     int64_t end = clock_monotonic_ns() + exec->timeout_ns;
-    int64_t until = earlier(end, exec->cancel ? exec->cancel->deadline_ns : INT64_MAX);
+    int64_t until = clock_earlier(end, exec->cancel ? exec->cancel->deadline_ns : INT64_MAX);
     for (;;) {
         struct pollfd p[] = {
             {.fd = child->pidfd, .events = POLLIN},

@@ -40,11 +40,12 @@ end_if_stray(pid_t pid, const struct strv *container_ids)
     cleanup_close int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0 || !is_led_for(pid, container_ids) || syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) < 0)
         return;
-    log_warn("a CNI plugin of a crispd that was killed is killed too", "pid", (int)pid);
+    cleanup_free char *number = str_printf("%d", (int)pid);
+    log_warn("a CNI plugin of a crispd that was killed is killed too", "pid", number);
     (void)kill(-pid, SIGKILL);
     struct pollfd dead = {.fd = pidfd, .events = POLLIN};
     if (poll(&dead, 1, DEATH_MS) == 0)
-        log_warn("a CNI plugin does not die", "pid", (int)pid);
+        log_warn("a CNI plugin does not die", "pid", number);
 }
 
 void

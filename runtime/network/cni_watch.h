@@ -1,5 +1,5 @@
 /* Watches the CNI configuration directory: by inotify on it and on its parent (the directory may be replaced, or come later), and by looking again
- * every ten seconds, which alone is enough where inotify is exhausted. [peers.md 2.4] */
+ * every ten seconds, which alone is enough where inotify is exhausted. */
 #pragma once
 
 #include "base/error.h"

@@ -33,11 +33,8 @@ static bool
 is_local(const struct search *search, const struct ip *ip)
 {
     for (const struct ifaddrs *a = search->local; a; a = a->ifa_next) {
-        if (!a->ifa_addr || a->ifa_addr->sa_family != ip->family)
-            continue;
-        const void *bytes = ip->family == AF_INET ? (const void *)&((const struct sockaddr_in *)(const void *)a->ifa_addr)->sin_addr
-                                                  : (const void *)&((const struct sockaddr_in6 *)(const void *)a->ifa_addr)->sin6_addr;
-        if (memcmp(bytes, ip->bytes, ip_size(ip)) == 0)
+        struct ip own;
+        if (ip_of_sockaddr(a->ifa_addr, &own) && ip_equal(&own, ip))
             return true;
     }
     return false;

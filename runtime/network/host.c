@@ -1,6 +1,5 @@
 #include "runtime/network/host.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
@@ -71,21 +70,13 @@ host_forward(const char *bridge, bool ipv6, struct error *err)
     return set_value(accept_ra, "0", err); /* no pod may be the host's router (CVE-2020-10749) */
 }
 
-static const unsigned char *
-address_bytes(const struct sockaddr *address)
-{
-    return address->sa_family == AF_INET ? (const unsigned char *)&((const struct sockaddr_in *)(const void *)address)->sin_addr
-                                         : (const unsigned char *)&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
-}
-
 /* Two networks overlap where they agree in all bits of both masks. */
 static bool
-overlaps(const struct ip_net *pool, const struct ifaddrs *a)
+overlaps(const struct ip_net *pool, const struct ip *ip, const struct ip *mask)
 {
-    const unsigned char *address = address_bytes(a->ifa_addr), *mask = address_bytes(a->ifa_netmask);
     for (unsigned bit = 0; bit < pool->prefix; bit++) {
         unsigned char one = (unsigned char)(0x80u >> (bit % 8));
-        if ((mask[bit / 8] & one) && ((address[bit / 8] ^ pool->ip.bytes[bit / 8]) & one))
+        if ((mask->bytes[bit / 8] & one) && ((ip->bytes[bit / 8] ^ pool->ip.bytes[bit / 8]) & one))
             return false;
     }
     return true;
@@ -98,10 +89,12 @@ host_overlap(const struct ip_net *pool, const char *bridge)
     if (getifaddrs(&all) < 0)
         return NULL;
     for (const struct ifaddrs *a = all; a; a = a->ifa_next) {
-        if (!a->ifa_addr || !a->ifa_netmask || a->ifa_addr->sa_family != pool->ip.family || str_eq(a->ifa_name, bridge) || !overlaps(pool, a))
+        struct ip ip, mask;
+        char text[IP_TEXT_SIZE];
+        if (!ip_of_sockaddr(a->ifa_addr, &ip) || !ip_of_sockaddr(a->ifa_netmask, &mask) || ip.family != pool->ip.family)
             continue;
-        char text[INET6_ADDRSTRLEN];
-        return str_printf("%s %s", a->ifa_name, inet_ntop(pool->ip.family, address_bytes(a->ifa_addr), text, sizeof text));
+        if (!str_eq(a->ifa_name, bridge) && overlaps(pool, &ip, &mask))
+            return str_printf("%s %s", a->ifa_name, ip_format(&ip, text));
     }
     return NULL;
 }

@@ -50,6 +50,17 @@ has_bits_beyond(const struct ip_net *net)
     return false;
 }
 
+bool
+ip_of_sockaddr(const struct sockaddr *address, struct ip *out)
+{
+    *out = (struct ip){.family = address ? address->sa_family : 0};
+    if (out->family == AF_INET)
+        memcpy(out->bytes, &((const struct sockaddr_in *)(const void *)address)->sin_addr, 4);
+    else if (out->family == AF_INET6)
+        memcpy(out->bytes, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, 16);
+    return out->family == AF_INET || out->family == AF_INET6;
+}
+
 int
 ip_net_parse(const char *text, struct ip_net *out, struct error *err)
 {

@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 
+struct sockaddr;
+
 enum { IP_TEXT_SIZE = 46 }; /* INET6_ADDRSTRLEN */
 
 struct ip {
@@ -25,6 +27,9 @@ bool ip_is_any(const struct ip *ip); /* 0.0.0.0, :: */
 /* ERR_INVALID for anything but one address ("10.88.0.7", "fd00:88::7"). */
 int ip_parse(const char *text, struct ip *out, struct error *err);
 const char *ip_format(const struct ip *ip, char out[IP_TEXT_SIZE]); /* returns out */
+
+/* Of an interface (getifaddrs(3)); false for NULL and other families. */
+bool ip_of_sockaddr(const struct sockaddr *address, struct ip *out);
 
 /* "10.88.0.0/16". ERR_INVALID also where bits beyond the prefix are set. */
 int ip_net_parse(const char *text, struct ip_net *out, struct error *err);

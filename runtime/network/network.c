@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -12,7 +13,9 @@
 #include "base/log.h"
 #include "runtime/network/builtin.h"
 #include "runtime/network/cni.h"
+#include "runtime/network/iface.h"
 #include "runtime/network/ip.h"
+#include "runtime/network/ipam.h"
 #include "runtime/network/record.h"
 #include "runtime/network/worker.h"
 
@@ -29,6 +32,21 @@ struct network {
     struct cancel closing;
     int wake; /* eventfd: do the housekeeping now */
 };
+
+bool
+network_bridge_name_valid(const char *name)
+{
+    return !str_empty(name) && strlen(name) < IFACE_NAME_SIZE && !strpbrk(name, "/:\" \t\n*\\{};") && !str_eq(name, ".") && !str_eq(name, "..");
+}
+
+int
+network_pools_check(const struct strv *pools, struct error *err)
+{
+    struct ipam ipam;
+    TRY(ipam_open(pools, &ipam, err));
+    ipam_close(&ipam);
+    return 0;
+}
 
 static void *
 keep_house(void *data)
@@ -170,26 +188,16 @@ network_pod_cidr(struct network *n, const char *cidrs, struct error *err)
 }
 
 bool
-network_ready(struct network *n, char reason[256])
+network_ready(struct network *n, char reason[NETWORK_REASON_SIZE])
 {
     return n->mode == NETWORK_BUILTIN ? builtin_ready(n->builtin, reason) : cni_ready(n->cni, reason);
-}
-
-int
-network_recorded(int record_dir, struct network_result *result, struct error *err)
-{
-    cleanup_json json_t *record = NULL;
-    *result = (struct network_result){0};
-    TRY(record_load_pod(record_dir, &record, err));
-    record_ips(record, &result->ips);
-    return 0;
 }
 
 char *
 network_info_json(struct network *n)
 {
     cleanup_json json_t *info = n->mode == NETWORK_BUILTIN ? builtin_info(n->builtin) : cni_info(n->cni);
-    char reason[256];
+    char reason[NETWORK_REASON_SIZE];
     bool ready = network_ready(n, reason);
     json_object_set_new(info, "ready", json_boolean(ready));
     if (!ready)

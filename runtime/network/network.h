@@ -18,6 +18,8 @@
 
 struct network; /* the service */
 
+enum { NETWORK_REASON_SIZE = 256 };
+
 enum network_mode { NETWORK_CNI, NETWORK_BUILTIN };
 
 /* What the operator configured; copied by network_open. */
@@ -60,6 +62,11 @@ struct network_result {
     struct strv ips; /* the primary one first */
 };
 
+/* What may be the built-in bridge's name: an interface's, and nothing that the text of our nftables rules would take for more. */
+bool network_bridge_name_valid(const char *name);
+/* ERR_INVALID: a pool that is none, none at all, two of one family, or one with room for no pod. */
+int network_pools_check(const struct strv *pools, struct error *err);
+
 /* Start the service: read what is recorded, reconcile our nftables table and leases, begin to watch the CNI directory (a watch that fails is a
  * warning; there is a periodic rescan). Not ready is no failure: network_ready tells. */
 int network_open(const struct network_options *options, struct network **out, struct error *err);
@@ -89,10 +96,7 @@ void network_collect(struct network *network, const struct strv *pod_ids);
 int network_pod_cidr(struct network *network, const char *cidrs, struct error *err);
 
 /* From a cached value, at once: true, or false with the reason in words ("no CNI configuration in /etc/cni/net.d"). [CRI Status: NetworkReady] */
-bool network_ready(struct network *network, char reason[256]);
-
-/* Read the pod's addresses from its record (after a restart of crispd); empty when there is none. */
-int network_recorded(int record_dir, struct network_result *result, struct error *err);
+bool network_ready(struct network *network, char reason[NETWORK_REASON_SIZE]);
 
 /* The configuration in force, as JSON for verbose status; caller frees. */
 char *network_info_json(struct network *network);

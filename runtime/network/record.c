@@ -103,18 +103,12 @@ load(int dir, const char *name, json_t **out, struct error *err)
 }
 
 int
-record_load_pod(int record_dir, json_t **out, struct error *err)
-{
-    *out = NULL;
-    return load(record_dir, POD_NAME, out, err);
-}
-
-int
 record_load(const struct record_store *store, int record_dir, const char *pod_id, json_t **out, struct error *err)
 {
     char name[NAME_SIZE];
     TRY(store_name(pod_id, name, err));
-    int found = record_dir >= 0 ? TRY(record_load_pod(record_dir, out, err)) : 0;
+    *out = NULL;
+    int found = record_dir >= 0 ? TRY(load(record_dir, POD_NAME, out, err)) : 0;
     return found ? found : load(store->dir, name, out, err);
 }
 

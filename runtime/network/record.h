@@ -30,9 +30,6 @@ int record_remove(const struct record_store *store, int record_dir, const char *
 /* The ids of our own. */
 int record_list(const struct record_store *store, struct strv *ids, struct error *err);
 
-/* From the pod's directory alone: 1, 0, -1 as record_load. */
-int record_load_pod(int record_dir, json_t **out, struct error *err);
-
 const char *record_string(const json_t *record, const char *key); /* "" when absent */
 void record_ips(const json_t *record, struct strv *ips);
 json_t *record_from_strv(const struct strv *list);

@@ -1,5 +1,5 @@
-/* Makes files durable within a second of their writing, by a thread of its own, so that nobody on a hot path waits for a disk (design: "fsynced off
- * the hot path within a second"). Any thread may call. */
+/* Makes files durable within a second of their writing, by a thread of its own, so that nobody on a hot path waits for a disk. Any thread may call.
+ */
 #pragma once
 
 #include "base/error.h"

@@ -55,14 +55,16 @@ func pulling(ctx context.Context, image cri.ImageServiceClient, name string) {
 // listedTruly says that a pod which is listed READY has a monitor, and a container that is listed RUNNING a process.
 func listedTruly(t *testing.T) (pods []*cri.PodSandbox) {
 	t.Helper()
-	ready := 0
-	pods = must(runtime.ListPodSandbox(soon(t), &cri.ListPodSandboxRequest{}))(t).Items
-	for _, p := range pods {
-		if p.State == cri.PodSandboxState_SANDBOX_READY {
-			ready++
+	eventually(t, 3*time.Second, "as many monitors as pods that are ready", func() bool {
+		ready := 0 // right after its start crispd may not have met each monitor yet
+		pods = must(runtime.ListPodSandbox(soon(t), &cri.ListPodSandboxRequest{}))(t).Items
+		for _, p := range pods {
+			if p.State == cri.PodSandboxState_SANDBOX_READY {
+				ready++
+			}
 		}
-	}
-	eventually(t, 3*time.Second, fmt.Sprintf("as many monitors as pods that are ready (%d)", ready), func() bool { return len(processesOf("crisp-monitor")) == ready })
+		return len(processesOf("crisp-monitor")) == ready
+	})
 	for _, listed := range must(runtime.ListContainers(soon(t), &cri.ListContainersRequest{}))(t).Containers {
 		if listed.State == cri.ContainerState_CONTAINER_RUNNING {
 			c := &container{id: listed.Id}
@@ -363,5 +365,120 @@ echo '{"cniVersion": "1.0.0", "ips": [{"address": "192.0.2.78/24"}]}'
 	})
 	if containsText(calls, "ADD done") {
 		t.Error("an ADD went on beside its DEL after its crispd was dead")
+	}
+}
+
+// "The disk was full, and I could not even remove an image to make room": an image can be removed with no byte left; what runs
+// goes on and can be looked at; what cannot be made says so, leaves nothing, and works when there is room again.
+func TestTheDiskWasFullAndICouldNotEvenRemoveAnImage(t *testing.T) {
+	crispd := os.Getenv("CRISP_TEST_CRISPD")
+	command(t, crispd, "stop")
+	command(t, "mount", "-t", "tmpfs", "-o", "mode=700,size=32m", "tmpfs", rootDir)
+	t.Cleanup(func() {
+		command(t, crispd, "stop")
+		command(t, "umount", rootDir)
+		startCrispd(t)
+	})
+	startCrispd(t)
+	other := registry + "/crisp/programs:latest"
+	pull(t, busybox)
+	name := "registry.k8s.io/e2e-test-images/nginx:1.14-2"
+	pull(t, name)
+	p := newPod(t)
+	c := p.sleeper(t, "main")
+	filler := filepath.Join(rootDir, "filler")
+	_, _ = tryCommand("dd", "if=/dev/zero", "of="+filler, "bs=4k")
+	if got := c.sh(t, "echo fine"); got != "fine\n" {
+		t.Errorf("what ran before: %q", got)
+	}
+	_, err := runtime.RunPodSandbox(soon(t), &cri.RunPodSandboxRequest{Config: podConfig(t.Name())})
+	fails(t, err, is(codes.ResourceExhausted), "No space left on device")
+	_, err = p.tryCreate(t, containerConfig("second", "true"))
+	fails(t, err, is(codes.ResourceExhausted), "No space left on device")
+	_, err = image.PullImage(soon(t), &cri.PullImageRequest{Image: spec(other)})
+	fails(t, err, is(codes.ResourceExhausted), "No space left on device")
+	must(image.RemoveImage(soon(t), &cri.RemoveImageRequest{Image: spec(name)}))(t)
+	if imageStatus(t, name) != nil {
+		t.Error("the image that was removed is there")
+	}
+	killCrispd(t)
+	startCrispd(t)
+	if listed := must(image.ListImages(soon(t), &cri.ListImagesRequest{}))(t).Images; len(listed) != 1 {
+		t.Errorf("%d images are listed after a restart", len(listed))
+	}
+	p.sleeper(t, "second")
+	pull(t, other)
+	c.stop(t, 0)
+	p.remove(t)
+}
+
+// "Monitors die at the worst moment": whatever a call was at, it ends soon, with an error or without; the pod is NOTREADY, what
+// ran in it is dead, it can be removed and made again.
+func TestMonitorsDieAtTheWorstMoment(t *testing.T) {
+	leaveNothing(t)
+	for round := range 15 {
+		config := podConfig(t.Name())
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		var work sync.WaitGroup
+		work.Go(func() { churn(ctx, runtime, config) })
+		work.Go(func() {
+			for i := 0; i < 40 && ctx.Err() == nil; i++ {
+				time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
+				for _, pid := range processesOf("crisp-monitor") {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
+				if rand.IntN(8) == 0 {
+					break
+				}
+			}
+		})
+		work.Wait()
+		if ctx.Err() != nil {
+			t.Errorf("round %d: a call hung when its monitor died", round)
+		}
+		cancel()
+		removePods(t, must(runtime.ListPodSandbox(soon(t), &cri.ListPodSandboxRequest{}))(t).Items)
+		made := must(runtime.RunPodSandbox(soon(t), &cri.RunPodSandboxRequest{Config: config}))(t)
+		p := &pod{made.PodSandboxId, config}
+		p.sleeper(t, "main")
+		p.remove(t)
+		_ = os.RemoveAll(config.LogDirectory)
+	}
+}
+
+// "I restarted the service in the middle of everything": SIGTERM ends crispd within 5 s whatever is under way; what the callers
+// were not told of is finished or undone.
+func TestSurvivalIRestartedTheServiceInTheMiddleOfEverything(t *testing.T) {
+	leaveNothing(t)
+	name := registry + "/crisp/programs:latest"
+	for range 3 {
+		stubborn := newPod(t).run(t, containerConfig("stubborn", shell(`trap '' TERM; while :; do usleep 100000; done`)...))
+		config := podConfig(t.Name())
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		var work sync.WaitGroup
+		for range 10 {
+			work.Go(func() {
+				_, _ = runtime.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: stubborn.id, Timeout: 60})
+			})
+			work.Go(func() {
+				_, _ = runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: stubborn.id, Cmd: shell("sleep 4322")})
+			})
+		}
+		work.Go(func() { churn(ctx, runtime, config) })
+		work.Go(func() { pulling(ctx, image, name) })
+		time.Sleep(time.Duration(100+rand.IntN(200)) * time.Millisecond)
+		command(t, os.Getenv("CRISP_TEST_CRISPD"), "stop") // fails after 5 s
+		cancel()
+		work.Wait()
+		startCrispd(t)
+		if status := stubborn.status(t); status.State != cri.ContainerState_CONTAINER_RUNNING {
+			t.Errorf("a container whose grace had not passed is %v", status.State)
+		}
+		if left := stubborn.sh(t, "pgrep -f 'sleep 432[2]' | wc -l"); left != "0\n" {
+			t.Errorf("commands of a crispd that ended go on: %s", left)
+		}
+		_, _ = image.RemoveImage(soon(t), &cri.RemoveImageRequest{Image: spec(name)})
+		removePods(t, listedTruly(t))
+		_ = os.RemoveAll(config.LogDirectory)
 	}
 }

@@ -651,7 +651,7 @@ the_daemon_was_killed_and_the_plugin_went_on_adding(void **state)
     config("10.conflist", LIST("1.0.0", ""));
     open_network();
     test_pod_make(&pod, 'a', (world_add("p1"), "p1"));
-    world_run("touch %s/attachments/%s.json", root, pod.id);
+    world_run("echo '{\"kind\": \"cni\", \"pod\": \"%s\"}' >%s/attachments/%s.json", pod.id, root, pod.id);
     cleanup_free char *variable = str_printf("CNI_CONTAINERID=%s", pod.id);
     pid_t stray = fork(), daemon = fork();
     if (stray == 0 || daemon == 0) {

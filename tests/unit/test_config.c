@@ -210,7 +210,23 @@ static void
 values_that_contradict_each_other_are_refused(void **state)
 {
     static const char *const bad[] = {"[limits]\nnofile_soft = 100\nnofile_hard = 10\n", "[network]\nbridge = \"a-name-that-is-too-long\"\n",
-                                      "[network]\nbridge = \"\"\n"};
+                                      "[network]\nbridge = \"\"\n", "[network]\nbridge = \"a{b\"\n"};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct configuration configuration;
+        write_file(file, bad[i]);
+        assert_int_equal(configuration_load(&configuration, file, &err), -1);
+        assert_int_equal(err.kind, ERR_INVALID);
+        configuration_free(&configuration);
+    }
+}
+
+static void
+check_config_said_sound_and_then_crispd_did_not_start(void **state)
+{
+    static const char *const bad[] = {"[network]\npools = [\"10.0.0.0/33\"]\n", "[network]\npools = [\"10.0.0.0/16\", \"10.1.0.0/16\"]\n",
+                                      "[network]\nmode = \"builtin\"\npools = []\n", "[network]\ncni_plugin_dirs = [\"bin\"]\n",
+                                      "[images]\ncerts_dirs = [\"certs.d\"]\n"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct configuration configuration;
@@ -256,6 +272,7 @@ main(void)
         TEST(a_missing_file_is_an_error_only_where_it_was_named),
         TEST(what_is_printed_can_be_read_again),
         TEST(values_that_contradict_each_other_are_refused),
+        TEST(check_config_said_sound_and_then_crispd_did_not_start),
         TEST(the_page_for_users_lists_every_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

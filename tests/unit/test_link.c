@@ -357,7 +357,10 @@ a_new_crispd_finds_what_the_old_one_left(void **state)
     crate_start(&box, &ends);
     crate_start(&box, &stays);
     hub_close(node.hub); /* crispd dies */
-    pause_ms(300);
+    struct exit_report unseen;
+    for (int i = 0; i < 500 && !exit_record_read(node.containers_dir, ends.id, &unseen); i++)
+        pause_ms(10);
+    pause_ms(100);
     open_hub();
     struct link_container *containers = NULL;
     size_t count = 0;

@@ -52,11 +52,11 @@ fields_arrive_as_they_were_put(void **state)
     assert_int_equal(in.serial, 42);
     assert_string_equal(message_string(&in, 1), "hello");
     assert_string_equal(message_string(&in, 2), "");
-    assert_false(message_has(&in, 2));
-    assert_true(message_has(&in, 3));
+    size_t cursor = 0, length = 0;
+    assert_null(message_bytes(&in, 2, &length));
+    assert_non_null(message_bytes(&in, 3, &length));
     assert_true(message_u64(&in, 4) == UINT64_MAX);
     assert_int_equal(message_i64(&in, 5), -5);
-    size_t cursor = 0, length = 0;
     assert_string_equal(message_next(&in, 6, &cursor, &length), "one");
     assert_string_equal(message_next(&in, 6, &cursor, &length), "two");
     assert_null(message_next(&in, 6, &cursor, &length));
@@ -157,6 +157,17 @@ malformed_datagrams_are_refused_whole(void **state)
 }
 
 static void
+a_message_of_another_version_is_refused(void **state)
+{
+    static const unsigned char newer[] = {MESSAGE_VERSION + 1, 0, 1, 0, 0, 0, 0, 0};
+    (void)state;
+    assert_int_equal(send(ends[0], newer, sizeof newer, 0), sizeof newer);
+    assert_int_equal(message_receive(ends[1], &in, &err), -1);
+    assert_int_equal(err.kind, ERR_INVALID);
+    assert_string_equal(err.message, "receive message: it is of version 2, this crisp speaks 1");
+}
+
+static void
 a_closed_peer_is_told_apart_from_silence(void **state)
 {
     (void)state;
@@ -197,6 +208,7 @@ main(void)
         TEST(fds_travel_along_and_are_closed_when_nobody_takes_them),
         TEST(nine_fds_are_too_many),
         TEST(malformed_datagrams_are_refused_whole),
+        TEST(a_message_of_another_version_is_refused),
         TEST(a_closed_peer_is_told_apart_from_silence),
         TEST(a_full_socket_is_told),
     };

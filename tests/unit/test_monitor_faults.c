@@ -95,6 +95,23 @@ a_small_monitor_stays_small(void **state)
 }
 
 static void
+my_images_resolv_conf_is_a_symlink_into_run_and_nothing_started(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    struct box box = pod_up();
+    assert_int_equal(symlink("../made-up/systemd/stub.conf", at("lower/stub")), 0);
+    assert_int_equal(symlink("stub", at("lower/resolv.conf")), 0);
+    struct crate crate = {
+        .command = {"sh", "-c", "cmp /resolv.conf /made-up/systemd/stub.conf && test -s /resolv.conf"}, .bind_source = "/etc/hosts", .bind_target = "/resolv.conf"};
+    crate_start(&box, &crate);
+    assert_int_equal(wait_exit(crate.id).status, 0);
+    crate_delete(&box, &crate);
+    assert_int_equal(unlink(at("lower/resolv.conf")) + unlink(at("lower/stub")), 0);
+    pod_down(&box);
+}
+
+static void
 hostile_symlinks_stay_in_the_root(void **state)
 {
     (void)state;
@@ -457,6 +474,7 @@ main(void)
         cmocka_unit_test(a_thousand_missing_programs_leave_nothing),
         cmocka_unit_test(a_small_monitor_stays_small),
         cmocka_unit_test(hostile_symlinks_stay_in_the_root),
+        cmocka_unit_test(my_images_resolv_conf_is_a_symlink_into_run_and_nothing_started),
         cmocka_unit_test(nothing_of_the_monitor_leaks_into_a_container),
         cmocka_unit_test(running_out_of_memory_is_told_every_time),
         cmocka_unit_test(a_full_disk_slows_the_container_and_loses_nothing),

@@ -1,4 +1,4 @@
-#include "cri/bandwidth.h"
+#include "cri/annotations.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +34,7 @@ read_quantity(const char *text, const char *what, int64_t *out, struct error *er
 }
 
 int
-bandwidth_read(struct pod_config *pod, struct error *err)
+annotations_read(struct pod_config *pod, struct error *err)
 {
     const struct {
         const char *annotation;
