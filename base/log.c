@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,13 @@ enum { LINE_MAX_BYTES = 4096 };
 
 static enum log_level least_level = LOG_INFO_;
 static int to_journal;
+
+/* The last warnings and errors: fixed memory, as logging never fails. */
+static struct {
+    pthread_mutex_t lock;
+    char lines[LOG_RECENT_LINES][LOG_RECENT_BYTES];
+    size_t count; /* of all that were ever kept */
+} recent = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static const struct {
     const char *name;
@@ -46,7 +54,7 @@ log_level_parse(const char *name, enum log_level *out, struct error *err)
 /* A fixed line that is cut when full: logging neither allocates nor fails. */
 struct line {
     char text[LINE_MAX_BYTES];
-    size_t length;
+    size_t length, plain; /* where it begins behind the journal's priority */
 };
 
 static void
@@ -82,6 +90,33 @@ put_value(struct line *line, const char *s)
     put_char(line, '"');
 }
 
+static void
+keep(const char *text, size_t length)
+{
+    (void)pthread_mutex_lock(&recent.lock);
+    char *line = recent.lines[recent.count++ % LOG_RECENT_LINES];
+    size_t kept = length < LOG_RECENT_BYTES ? length : LOG_RECENT_BYTES - 1;
+    memcpy(line, text, kept);
+    line[kept] = '\0';
+    (void)pthread_mutex_unlock(&recent.lock);
+}
+
+void
+log_recent(struct strv *lines)
+{
+    (void)pthread_mutex_lock(&recent.lock);
+    size_t first = recent.count > LOG_RECENT_LINES ? recent.count - LOG_RECENT_LINES : 0;
+    for (size_t i = first; i < recent.count; i++) {
+        char *line = str_dup(recent.lines[i % LOG_RECENT_LINES]);
+        bool text = str_utf8_valid(line, strlen(line));
+        for (char *c = line; !text && *c; c++)
+            if ((unsigned char)*c >= 0x80)
+                *c = '?';
+        strv_take(lines, line);
+    }
+    (void)pthread_mutex_unlock(&recent.lock);
+}
+
 void
 log_line(enum log_level level, const char *message, ...)
 {
@@ -93,6 +128,7 @@ log_line(enum log_level level, const char *message, ...)
         (void)snprintf(head, sizeof head, "<%d>", levels[level].priority);
         put_raw(&line, head);
     }
+    line.plain = line.length;
     put_raw(&line, "time=");
     clock_format_rfc3339(clock_now_ns(), head);
     put_raw(&line, head);
@@ -112,6 +148,8 @@ log_line(enum log_level level, const char *message, ...)
         put_value(&line, value);
     }
     va_end(args);
+    if (level >= LOG_WARN_)
+        keep(line.text + line.plain, line.length - line.plain);
     line.text[line.length++] = '\n';
     ssize_t written = write(STDERR_FILENO, line.text, line.length);
     (void)written; /* nobody is left to tell */

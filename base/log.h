@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/str.h"
 
 /* The underscores: <syslog.h> has these names without. */
 enum log_level { LOG_DEBUG_, LOG_INFO_, LOG_WARN_, LOG_ERROR_ };
@@ -15,6 +16,10 @@ int log_level_parse(const char *name, enum log_level *out, struct error *err);
 /* log_info("pod started", "pod", id, "took_ms", "3", NULL): a sentence, then pairs of key and value (strings; a NULL value is left out with
  * its key), then NULL. Values are quoted where needed. */
 void log_line(enum log_level level, const char *message, ...) __attribute__((sentinel));
+/* Warnings and errors of late, the oldest first, added to `lines`; what is longer than LOG_RECENT_BYTES is cut, what is no UTF-8 shown as `?`. */
+enum { LOG_RECENT_LINES = 32, LOG_RECENT_BYTES = 512 };
+void log_recent(struct strv *lines);
+
 #define log_debug(...) log_line(LOG_DEBUG_, __VA_ARGS__, NULL)
 #define log_info(...)  log_line(LOG_INFO_, __VA_ARGS__, NULL)
 #define log_warn(...)  log_line(LOG_WARN_, __VA_ARGS__, NULL)

@@ -29,6 +29,13 @@ call_defer(struct call *call, void (*release)(void *), void *what)
 }
 
 void
+call_give_up(const struct call *call)
+{
+    if (call->cancel)
+        cancel_now((struct cancel *)(uintptr_t)call->cancel);
+}
+
+void
 call_end(struct call *call)
 {
     for (const struct call_release *r = call->releases; r; r = r->next)

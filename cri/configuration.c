@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "runtime/network/network.h"
+#include "runtime/seccomp.h"
 
 /* clang-format off */
 #define FIELD(member) offsetof(struct configuration, member)
@@ -59,6 +61,31 @@ const struct config_key configuration_keys[] = {
          "Processes and threads a container may have; 0: no limit of its own."),
     NUMBER("limits", "log_bytes_per_second", limits.log_bytes_per_second, "0", 0, INT64_C(1) << 40,
          "How fast a container may log before it is slowed down; 0: no limit."),
+
+    STRING("security", "seccomp_unset", security.seccomp_unset, "unconfined",
+           "Seccomp profile of containers whose request names none: \"unconfined\" (as CRI has it), \"runtime/default\" or \"localhost/PATH\"."),
+
+    LIST("security", "masked_paths", security.masked_paths,
+         "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi /proc/timer_list "
+         "/proc/timer_stats /sys/devices/virtual/powercap /sys/firmware",
+         "What a container does not see if its request names neither masked nor read-only paths."),
+    LIST("security", "readonly_paths", security.readonly_paths, "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger",
+         "What such a container cannot write to."),
+    LIST("security", "cdi_dirs", security.cdi_dirs, "/etc/cdi /var/run/cdi",
+         "Where files that describe CDI devices are; what is in a later directory holds."),
+
+    STRING("streaming", "address", streaming.address, "127.0.0.1",
+         "IP address on which exec, attach and port-forward are served; the kubelet connects to it."),
+    NUMBER("streaming", "port", streaming.port, "0", 0, 65535,
+         "And the port; 0: any."),
+    PATH("streaming", "tls_cert", streaming.tls_cert, "",
+         "Certificate (PEM, with its chain) with which they are served by TLS; empty: without."),
+    PATH("streaming", "tls_key", streaming.tls_key, "",
+         "And its private key (PEM)."),
+    NUMBER("streaming", "idle_timeout_seconds", streaming.idle_timeout_seconds, "14400", 1, 31536000,
+         "How long a session may be without a byte in either direction before it is ended."),
+    NUMBER("streaming", "sessions", streaming.sessions, "1024", 1, 16384,
+         "How many sessions may be open at once."),
 
     PATH("cgroup", "pods", cgroup.pods, "/crisp",
          "Parent cgroup of pods whose request names none."),
@@ -118,6 +145,10 @@ check(const struct configuration *c, struct error *err)
                          (long long)c->limits.nofile_hard);
     if (!network_bridge_name_valid(c->network.bridge))
         return error_set(err, ERR_INVALID, "network.bridge: \"%s\" is no name of an interface", c->network.bridge);
+    if (seccomp_check(c->security.seccomp_unset, err) < 0)
+        return error_prefix(err, "security.seccomp_unset");
+    if (str_empty(c->streaming.tls_cert) != str_empty(c->streaming.tls_key))
+        return error_set(err, ERR_INVALID, "streaming.tls_cert and streaming.tls_key go together: one of them is empty");
     bool needs_pools = str_eq(c->network.mode, "builtin") || c->network.pools.count > 0;
     if (needs_pools && network_pools_check(&c->network.pools, err) < 0)
         return error_prefix(err, "network.pools");

@@ -28,6 +28,14 @@ struct configuration {
         int64_t calls, nofile_soft, nofile_hard, pids, log_bytes_per_second;
     } limits;
     struct {
+        char *seccomp_unset;
+        struct strv masked_paths, readonly_paths, cdi_dirs;
+    } security;
+    struct {
+        char *address, *tls_cert, *tls_key;
+        int64_t port, idle_timeout_seconds, sessions;
+    } streaming;
+    struct {
         char *pods, *monitors;
     } cgroup;
     struct {

@@ -124,14 +124,15 @@ read_mounts(struct container_config *out, const Runtime__V1__ContainerConfig *in
 static int
 read_devices(struct container_config *out, const Runtime__V1__ContainerConfig *in, struct error *err)
 {
-    if (in->n_cdi_devices)
-        return refuse_unbuilt("CDI_devices", err);
+    TRY(check_count(in->n_cdi_devices, "CDI_devices", err));
+    for (size_t i = 0; i < in->n_cdi_devices; i++)
+        strv_add(&out->cdi_devices, in->cdi_devices[i]->name);
     TRY(check_count(in->n_devices, "devices", err));
     out->devices = mem_zalloc(in->n_devices, sizeof *out->devices);
     for (; out->device_count < in->n_devices; out->device_count++) {
         const Runtime__V1__Device *device = in->devices[out->device_count];
-        out->devices[out->device_count] =
-            (struct device_request){str_dup(device->container_path), str_dup(device->host_path), str_dup(device->permissions)};
+        out->devices[out->device_count] = (struct device_request){
+            .container_path = str_dup(device->container_path), .host_path = str_dup(device->host_path), .permissions = str_dup(device->permissions)};
     }
     return 0;
 }

@@ -110,6 +110,15 @@ status_write(struct call *call, const struct container_status *container)
     return out;
 }
 
+Runtime__V1__ContainerStatus **
+container_statuses_write(struct call *call, const struct container_status *containers, size_t count)
+{
+    Runtime__V1__ContainerStatus **list = answer_list(call, count);
+    for (size_t i = 0; i < count; i++)
+        list[i] = status_write(call, &containers[i]);
+    return list;
+}
+
 static void
 release_status(void *status)
 {
@@ -170,14 +179,11 @@ int
 containers_list(struct call *call, const void *request, void *response, struct error *err)
 {
     const Runtime__V1__ListContainersRequest *in = request;
-    Runtime__V1__ListContainersResponse *out = response;
-    (void)err;
     struct containers *containers = call_alloc(call, sizeof *containers);
     containers->items = container_list(call->services->runtime, &containers->count);
     call_defer(call, release_containers, containers);
-    out->containers = answer_list(call, containers->count);
     for (size_t i = 0; i < containers->count; i++)
         if (select_container(in->filter, &containers->items[i]))
-            out->containers[out->n_containers++] = item_write(call, &containers->items[i]);
+            TRY(answer_add(call, response, item_write(call, &containers->items[i]), err));
     return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "cri/check.h"
+#include "cri/limits.h"
 
 _Static_assert(sizeof(struct map_entry) == sizeof(Runtime__V1__PodSandboxConfig__LabelsEntry), "protoc-c's map entries");
 
@@ -23,6 +24,58 @@ void *
 answer_list(struct call *call, size_t count)
 {
     return call_alloc(call, count * sizeof(void *));
+}
+
+/* The first field of a response: NULL where that is no list. */
+static void ***
+items_of(ProtobufCMessage *response, size_t **count)
+{
+    const ProtobufCFieldDescriptor *field = response->descriptor->fields;
+    if (field->label != PROTOBUF_C_LABEL_REPEATED)
+        return NULL;
+    *count = (size_t *)(void *)((char *)response + field->quantifier_offset);
+    return (void ***)(void *)((char *)response + field->offset);
+}
+
+int
+answer_flush(struct call *call, void *response, struct error *err)
+{
+    size_t *count;
+    if (!items_of(response, &count) || *count == 0)
+        return 0;
+    TRY(call->send(call, response, err));
+    *count = call->list.bytes = 0;
+    call->list.sent = true;
+    return 0;
+}
+
+static void
+make_room(struct call *call, void ***items, size_t count)
+{
+    enum { ROOM_AT_FIRST = 16 };
+    if (count < call->list.room)
+        return;
+    call->list.room = call->list.room ? call->list.room * 2 : ROOM_AT_FIRST;
+    void **larger = answer_list(call, call->list.room);
+    if (count)
+        memcpy(larger, *items, count * sizeof *larger);
+    *items = larger;
+}
+
+int
+answer_add(struct call *call, void *response, void *item, struct error *err)
+{
+    size_t *count = NULL;
+    void ***items = items_of(response, &count);
+    if (call->send) {
+        size_t bytes = protobuf_c_message_get_packed_size(item);
+        if (call->list.bytes + bytes > (call->list.sent ? STREAM_CHUNK_BYTES : STREAM_FIRST_BYTES))
+            TRY(answer_flush(call, response, err));
+        call->list.bytes += bytes;
+    }
+    make_room(call, items, *count);
+    (*items)[(*count)++] = item;
+    return 0;
 }
 
 int

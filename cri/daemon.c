@@ -16,9 +16,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cri/call.h"
+#include "cri/events.h"
 #include "cri/listener.h"
 #include "cri/server.h"
 #include "cri/service_manager.h"
+#include "cri/streaming/server.h"
 #include "imageservice/imageservice.h"
 #include "runtime/runtime.h"
 
@@ -87,20 +89,24 @@ release_layers(void *images, const char *container_id)
 }
 
 static int
-open_runtime(const struct configuration *c, struct images *images, struct runtime **out, struct error *err)
+open_runtime(const struct configuration *c, const struct services *services, struct runtime **out, struct error *err)
 {
     cleanup_free char *network_root = str_printf("%s/network", c->root);
     struct runtime_options options = {
         .root = c->root,
         .state = c->state,
         .monitor_program = c->monitor_program,
-        .layers_dir = images_layers_dir(images),
+        .layers_dir = images_layers_dir(services->images),
         .cgroup_parent = c->cgroup.pods,
         .monitor_cgroup = c->cgroup.monitors,
         .nofile_soft = c->limits.nofile_soft,
         .nofile_hard = c->limits.nofile_hard,
         .log_bytes_per_second = c->limits.log_bytes_per_second,
         .pids_limit = c->limits.pids,
+        .cdi_dirs = c->security.cdi_dirs,
+        .masked_paths = c->security.masked_paths,
+        .readonly_paths = c->security.readonly_paths,
+        .seccomp_unset = c->security.seccomp_unset,
         .unprivileged_ports = c->network.unprivileged_ports,
         .unprivileged_ping = c->network.unprivileged_ping,
         .network =
@@ -115,11 +121,28 @@ open_runtime(const struct configuration *c, struct images *images, struct runtim
                 .builtin_pools = c->network.pools,
                 .builtin_mtu = c->network.mtu,
             },
-        .arg = images,
+        .arg = services->images,
         .hold_layers = hold_layers,
         .release_layers = release_layers,
+        .changed_arg = services->events,
+        .changed = events_publish,
     };
     return runtime_open(&options, out, err) < 0 ? error_prefix(err, "open the pods in %s", c->root) : 0;
+}
+
+static struct streaming *
+open_streaming(const struct configuration *c, struct runtime *rt, struct error *err)
+{
+    struct streaming_options options = {
+        .address = c->streaming.address,
+        .port = (uint16_t)c->streaming.port,
+        .tls_cert = c->streaming.tls_cert,
+        .tls_key = c->streaming.tls_key,
+        .idle_ns = c->streaming.idle_timeout_seconds * NS_PER_SECOND,
+        .sessions = (size_t)c->streaming.sessions,
+        .runtime = rt,
+    };
+    return streaming_open(&options, err);
 }
 
 static void
@@ -184,7 +207,8 @@ serve_services(const struct configuration *c, const struct services *services, i
     leave_in_time();
     listener_close(&listener);
     int64_t now = clock_monotonic_ns();
-    if (!server_stop(server, now + GIVE_UP_AFTER_SECONDS * NS_PER_SECOND, now + (DAEMON_STOP_SECONDS - 1) * NS_PER_SECOND)) {
+    bool streams_ended = streaming_close(services->streaming, now + GIVE_UP_AFTER_SECONDS * NS_PER_SECOND);
+    if (!server_stop(server, now + GIVE_UP_AFTER_SECONDS * NS_PER_SECOND, now + (DAEMON_STOP_SECONDS - 1) * NS_PER_SECOND) || !streams_ended) {
         log_warn("calls do not end; crispd leaves without them");
         _exit(EXIT_SUCCESS); /* their threads still use what would be closed below */
     }
@@ -199,12 +223,15 @@ daemon_run(const struct configuration *c, struct error *err)
     TRY(lock_directory(c->root, 0700, err));
     struct services services = {.configuration = c};
     TRY(open_images(c, &services.images, err));
-    int result = open_runtime(c, services.images, &services.runtime, err);
+    services.events = events_new();
+    int result = open_runtime(c, &services, &services.runtime, err);
     if (result == 0) {
         images_collect(services.images);
-        result = serve_services(c, &services, signals, err);
+        services.streaming = open_streaming(c, services.runtime, err);
+        result = services.streaming ? serve_services(c, &services, signals, err) : -1;
         runtime_close(services.runtime);
     }
+    events_free(services.events);
     images_close(services.images);
     return result;
 }

@@ -4,10 +4,10 @@
 #include "cri/rpc.h"
 
 /* status.c */
-rpc_handler status_version, status_status, status_runtime_config;
+rpc_handler status_version, status_status, status_runtime_config, status_update_runtime_config;
 
 /* pods.c */
-rpc_handler pods_run, pods_stop, pods_remove, pods_status, pods_list;
+rpc_handler pods_run, pods_stop, pods_remove, pods_status, pods_list, pods_update_resources;
 
 /* containers.c */
 rpc_handler containers_create, containers_start, containers_stop, containers_remove, containers_update_resources, containers_reopen_log;
@@ -15,11 +15,20 @@ rpc_handler containers_create, containers_start, containers_stop, containers_rem
 /* container_status.c */
 rpc_handler containers_status, containers_list;
 
+/* events.c */
+rpc_handler events_get;
+
 /* exec.c */
 rpc_handler exec_sync;
 
+/* streaming.c */
+rpc_handler streaming_exec, streaming_attach, streaming_port_forward;
+
 /* stats.c */
-rpc_handler stats_container, stats_list_containers;
+rpc_handler stats_container, stats_list_containers, stats_pod, stats_list_pods;
+
+/* metrics.c */
+rpc_handler metrics_descriptors, metrics_list;
 
 /* images.c */
 rpc_handler images_rpc_list, images_rpc_status, images_rpc_pull, images_rpc_remove, images_rpc_fs_info;

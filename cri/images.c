@@ -75,16 +75,12 @@ int
 images_rpc_list(struct call *call, const void *request, void *response, struct error *err)
 {
     const Runtime__V1__ListImagesRequest *in = request;
-    Runtime__V1__ListImagesResponse *out = response;
-    (void)err;
     const char *wanted = in->filter && in->filter->image ? in->filter->image->image : "";
     struct image_list *list = call_alloc(call, sizeof *list);
     list->items = images_list(call->services->images, wanted, &list->count);
     call_defer(call, release_list, list);
-    out->images = answer_list(call, list->count);
-    out->n_images = list->count;
     for (size_t i = 0; i < list->count; i++)
-        out->images[i] = image_write(call, list->items[i]);
+        TRY(answer_add(call, response, image_write(call, list->items[i]), err));
     return 0;
 }
 

@@ -10,4 +10,9 @@ enum {
     WORKER_STACK_BYTES = 1 << 20,  /* of a blocking call; only what is touched costs memory */
     WORKER_IDLE_SECONDS = 10,
     POLLERS = 2,
+    STREAMS_MAX = 256,             /* streams open at once, each with a thread of its own */
+    EVENT_STREAMS_MAX = 64,        /* of those, for events */
+    EVENTS_WAITING_MAX = 1024,     /* for one reader; a node's pods that all change at once are some hundred */
+    STREAM_FIRST_BYTES = 16 << 10, /* of a streamed list: the first message, so that it comes at once … */
+    STREAM_CHUNK_BYTES = 1 << 20,  /* … and those that follow, unless one item alone is larger */
 };

@@ -47,12 +47,29 @@ pods_remove(struct call *call, const void *request, void *response, struct error
     return pod_remove(call->services->runtime, in->pod_sandbox_id, call->cancel, err);
 }
 
+/* The kubelet tells this after it has set the pod's cgroup itself. */
+int
+pods_update_resources(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Runtime__V1__UpdatePodSandboxResourcesRequest *in = request;
+    (void)response;
+    call_about(call, in->pod_sandbox_id);
+    TRY(check_id(in->pod_sandbox_id, "pod_sandbox_id", err));
+    struct resources overhead = {0}, resources = {0};
+    int result = resources_read(&overhead, in->overhead, err) < 0 || resources_read(&resources, in->resources, err) < 0 ? -1 : 0;
+    if (result == 0)
+        result = pod_update(call->services->runtime, in->pod_sandbox_id, in->overhead ? &overhead : NULL, in->resources ? &resources : NULL, err);
+    resources_free(&overhead);
+    resources_free(&resources);
+    return result;
+}
+
 /* ---- status ---- */
 
 static void
-release_status(void *status)
+release_snapshot(void *snapshot)
 {
-    pod_status_free(status);
+    pod_snapshot_free(snapshot);
 }
 
 static Runtime__V1__PodSandboxMetadata *
@@ -106,8 +123,8 @@ linux_write(struct call *call, const struct pod_config *pod)
     return out;
 }
 
-static Runtime__V1__PodSandboxStatus *
-status_write(struct call *call, const struct pod_status *pod)
+Runtime__V1__PodSandboxStatus *
+pod_status_write(struct call *call, const struct pod_status *pod)
 {
     Runtime__V1__PodSandboxStatus *out = answer_new(call, &runtime__v1__pod_sandbox_status__descriptor);
     out->id = pod->id;
@@ -130,13 +147,16 @@ pods_status(struct call *call, const void *request, void *response, struct error
     Runtime__V1__PodSandboxStatusResponse *out = response;
     call_about(call, in->pod_sandbox_id);
     TRY(check_id(in->pod_sandbox_id, "pod_sandbox_id", err));
-    struct pod_status *pod = call_alloc(call, sizeof *pod);
-    TRY(pod_status(call->services->runtime, in->pod_sandbox_id, pod, err));
-    call_defer(call, release_status, pod);
-    out->status = status_write(call, pod);
+    struct pod_snapshot *now = call_alloc(call, sizeof *now);
+    TRY(pod_snapshot(call->services->runtime, in->pod_sandbox_id, now, err));
+    call_defer(call, release_snapshot, now);
+    out->status = pod_status_write(call, &now->pod);
+    out->containers_statuses = container_statuses_write(call, now->containers, now->container_count);
+    out->n_containers_statuses = now->container_count;
+    out->timestamp = now->time_ns;
     if (!in->verbose)
         return 0;
-    char *json = TRY_PTR(pod_info_json(call->services->runtime, pod->id, err));
+    char *json = TRY_PTR(pod_info_json(call->services->runtime, now->pod.id, err));
     info_add(call, &runtime__v1__pod_sandbox_status_response__info_entry__descriptor, &out->info, &out->n_info, "info", json);
     return 0;
 }
@@ -173,14 +193,11 @@ int
 pods_list(struct call *call, const void *request, void *response, struct error *err)
 {
     const Runtime__V1__ListPodSandboxRequest *in = request;
-    Runtime__V1__ListPodSandboxResponse *out = response;
-    (void)err;
     struct pods *pods = call_alloc(call, sizeof *pods);
     pods->items = pod_list(call->services->runtime, &pods->count);
     call_defer(call, release_pods, pods);
-    out->items = answer_list(call, pods->count);
     for (size_t i = 0; i < pods->count; i++)
         if (select_pod(in->filter, &pods->items[i]))
-            out->items[out->n_items++] = item_write(call, &pods->items[i]);
+            TRY(answer_add(call, response, item_write(call, &pods->items[i]), err));
     return 0;
 }

@@ -10,6 +10,19 @@
 #define RUNTIME &runtime__v1__runtime_service__descriptor
 #define IMAGE   &runtime__v1__image_service__descriptor
 
+/* A stream's messages look like those of the list it stands for, so that one handler serves both. */
+#define SAME_LIST(a, a_items, b, b_items)                                                                                \
+    _Static_assert(sizeof(Runtime__V1__##a##Response) == sizeof(Runtime__V1__##b##Response) &&                           \
+                       offsetof(Runtime__V1__##a##Response, a_items) == offsetof(Runtime__V1__##b##Response, b_items) && \
+                       sizeof(Runtime__V1__##a##Request) == sizeof(Runtime__V1__##b##Request),                           \
+                   #b " is " #a " in pieces")
+SAME_LIST(ListPodSandbox, items, StreamPodSandboxes, pod_sandboxes);
+SAME_LIST(ListContainers, containers, StreamContainers, containers);
+SAME_LIST(ListContainerStats, stats, StreamContainerStats, container_stats);
+SAME_LIST(ListPodSandboxStats, stats, StreamPodSandboxStats, pod_sandbox_stats);
+SAME_LIST(ListPodSandboxMetrics, pod_metrics, StreamPodSandboxMetrics, pod_sandbox_metrics);
+SAME_LIST(ListImages, images, StreamImages, images);
+
 const struct rpc rpcs[] = {
     {RUNTIME, "Version", RPC_QUICK, status_version},
     {RUNTIME, "RunPodSandbox", RPC_BLOCKING, pods_run},
@@ -17,39 +30,39 @@ const struct rpc rpcs[] = {
     {RUNTIME, "RemovePodSandbox", RPC_BLOCKING, pods_remove},
     {RUNTIME, "PodSandboxStatus", RPC_QUICK, pods_status},
     {RUNTIME, "ListPodSandbox", RPC_QUICK, pods_list},
-    {RUNTIME, "StreamPodSandboxes", RPC_STREAMING, NULL},
+    {RUNTIME, "StreamPodSandboxes", RPC_STREAMING, pods_list},
     {RUNTIME, "CreateContainer", RPC_BLOCKING, containers_create},
     {RUNTIME, "StartContainer", RPC_BLOCKING, containers_start},
     {RUNTIME, "StopContainer", RPC_BLOCKING, containers_stop},
     {RUNTIME, "RemoveContainer", RPC_BLOCKING, containers_remove},
     {RUNTIME, "ListContainers", RPC_QUICK, containers_list},
-    {RUNTIME, "StreamContainers", RPC_STREAMING, NULL},
+    {RUNTIME, "StreamContainers", RPC_STREAMING, containers_list},
     {RUNTIME, "ContainerStatus", RPC_QUICK, containers_status},
     {RUNTIME, "UpdateContainerResources", RPC_BLOCKING, containers_update_resources},
     {RUNTIME, "ReopenContainerLog", RPC_BLOCKING, containers_reopen_log},
     {RUNTIME, "ExecSync", RPC_BLOCKING, exec_sync},
-    {RUNTIME, "Exec", RPC_QUICK, NULL},
-    {RUNTIME, "Attach", RPC_QUICK, NULL},
-    {RUNTIME, "PortForward", RPC_QUICK, NULL},
+    {RUNTIME, "Exec", RPC_QUICK, streaming_exec},
+    {RUNTIME, "Attach", RPC_QUICK, streaming_attach},
+    {RUNTIME, "PortForward", RPC_QUICK, streaming_port_forward},
     {RUNTIME, "ContainerStats", RPC_BLOCKING, stats_container},
     {RUNTIME, "ListContainerStats", RPC_BLOCKING, stats_list_containers},
-    {RUNTIME, "StreamContainerStats", RPC_STREAMING, NULL},
-    {RUNTIME, "PodSandboxStats", RPC_BLOCKING, NULL},
-    {RUNTIME, "ListPodSandboxStats", RPC_BLOCKING, NULL},
-    {RUNTIME, "StreamPodSandboxStats", RPC_STREAMING, NULL},
-    {RUNTIME, "UpdateRuntimeConfig", RPC_QUICK, NULL},
+    {RUNTIME, "StreamContainerStats", RPC_STREAMING, stats_list_containers},
+    {RUNTIME, "PodSandboxStats", RPC_BLOCKING, stats_pod},
+    {RUNTIME, "ListPodSandboxStats", RPC_BLOCKING, stats_list_pods},
+    {RUNTIME, "StreamPodSandboxStats", RPC_STREAMING, stats_list_pods},
+    {RUNTIME, "UpdateRuntimeConfig", RPC_QUICK, status_update_runtime_config},
     {RUNTIME, "Status", RPC_QUICK, status_status},
     {RUNTIME, "CheckpointContainer", RPC_BLOCKING, NULL},
     {RUNTIME, "CheckpointPod", RPC_BLOCKING, NULL},
     {RUNTIME, "RestorePod", RPC_BLOCKING, NULL},
-    {RUNTIME, "GetContainerEvents", RPC_STREAMING, NULL},
-    {RUNTIME, "ListMetricDescriptors", RPC_QUICK, NULL},
-    {RUNTIME, "ListPodSandboxMetrics", RPC_BLOCKING, NULL},
-    {RUNTIME, "StreamPodSandboxMetrics", RPC_STREAMING, NULL},
+    {RUNTIME, "GetContainerEvents", RPC_STREAMING, events_get},
+    {RUNTIME, "ListMetricDescriptors", RPC_QUICK, metrics_descriptors},
+    {RUNTIME, "ListPodSandboxMetrics", RPC_BLOCKING, metrics_list},
+    {RUNTIME, "StreamPodSandboxMetrics", RPC_STREAMING, metrics_list},
     {RUNTIME, "RuntimeConfig", RPC_QUICK, status_runtime_config},
-    {RUNTIME, "UpdatePodSandboxResources", RPC_BLOCKING, NULL},
+    {RUNTIME, "UpdatePodSandboxResources", RPC_BLOCKING, pods_update_resources},
     {IMAGE, "ListImages", RPC_QUICK, images_rpc_list},
-    {IMAGE, "StreamImages", RPC_STREAMING, NULL},
+    {IMAGE, "StreamImages", RPC_STREAMING, images_rpc_list},
     {IMAGE, "ImageStatus", RPC_QUICK, images_rpc_status},
     {IMAGE, "PullImage", RPC_BLOCKING, images_rpc_pull},
     {IMAGE, "RemoveImage", RPC_BLOCKING, images_rpc_remove},
@@ -85,5 +98,6 @@ rpc_serve(const struct rpc *rpc, struct call *call, const void *bytes, size_t le
     const ProtobufCMethodDescriptor *method = protobuf_c_service_descriptor_get_method_by_name(rpc->service, rpc->name);
     const ProtobufCMessage *request = TRY_PTR(unpack(method->input, call, bytes, length, err));
     *response = answer_new(call, method->output);
-    return rpc->handler(call, request, *response, err);
+    TRY(rpc->handler(call, request, *response, err));
+    return rpc->kind == RPC_STREAMING ? answer_flush(call, *response, err) : 0;
 }

@@ -13,7 +13,8 @@ enum rpc_kind {
     RPC_STREAMING, /* many answers to one request */
 };
 
-/* Fill `response` (empty, of the rpc's output type) from `request` (of its input type), or fail. Both live in the call's arena. */
+/* Fill `response` (empty, of the rpc's output type) from `request` (of its input type), or fail. Both live in the call's arena. A list is filled by
+ * answer_add, so that one handler serves the rpc that answers at once and the one that streams: their messages look the same. */
 typedef int rpc_handler(struct call *call, const void *request, void *response, struct error *err);
 
 struct rpc {
@@ -29,6 +30,6 @@ extern const size_t rpc_count;
 /* "/runtime.v1.RuntimeService/Version"; caller frees. */
 char *rpc_path(const struct rpc *rpc);
 
-/* Check and unpack the request, have it handled: 0 with *response in the call's arena, or an error worded for the client. ERR_INVALID for bytes that
- * are no such request, ERR_UNSUPPORTED for an rpc that is not built. */
+/* Check and unpack the request, have it handled: 0 with *response in the call's arena (a stream has sent it), or an error worded for the client.
+ * ERR_INVALID for bytes that are no such request, ERR_UNSUPPORTED for an rpc that is not built. */
 int rpc_serve(const struct rpc *rpc, struct call *call, const void *bytes, size_t length, ProtobufCMessage **response, struct error *err);

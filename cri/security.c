@@ -7,23 +7,30 @@
 #include "base/cleanup.h"
 #include "cri/check.h"
 #include "cri/convert.h"
+#include "runtime/seccomp.h"
 
 #define UNCONFINED      RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined
 #define RUNTIME_DEFAULT RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault
+#define LOCALHOST       RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
 
 enum { MOST_ID = INT_MAX };
 
+/* The form of the deprecated fields, which is also runtime.h's. A request that says nothing leaves `out` empty. */
 static int
-refuse_profile(const Runtime__V1__SecurityProfile *profile, const char *field, struct error *err)
+read_profile(const Runtime__V1__SecurityProfile *profile, const char *old, const char *field, char **out, struct error *err)
 {
-    return profile && profile->profile_type != UNCONFINED ? refuse_unbuilt(field, err) : 0;
-}
-
-/* "" and "unconfined" ask for nothing. */
-static int
-refuse_old_profile(const char *profile, const char *field, struct error *err)
-{
-    return *profile && !str_eq(profile, "unconfined") ? refuse_unbuilt(field, err) : 0;
+    static const char local[] = "localhost/";
+    free(*out);
+    *out = NULL;
+    if (!profile)
+        *out = str_dup(str_eq(old, "docker/default") ? "runtime/default" : old);
+    else if (profile->profile_type == RUNTIME_DEFAULT)
+        *out = str_dup("runtime/default");
+    else if (profile->profile_type == UNCONFINED)
+        *out = str_dup("unconfined");
+    else if (profile->profile_type == LOCALHOST)
+        *out = str_printf("%s%s", str_starts(profile->localhost_ref, local) ? "" : local, profile->localhost_ref);
+    return *out ? 0 : error_set(err, ERR_INVALID, "%s: unknown profile type %d", field, (int)profile->profile_type);
 }
 
 static int
@@ -87,6 +94,21 @@ read_pod_namespaces(struct pod_config *pod, const Runtime__V1__NamespaceOption *
     return refuse_user_namespace(in->userns_options, err);
 }
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+/* Without a process of the pod's own they have nothing to confine: each container's request names its own. */
+static int
+check_pod_profiles(const Runtime__V1__LinuxSandboxSecurityContext *in, struct error *err)
+{
+    cleanup_free char *seccomp = NULL, *apparmor = NULL;
+    TRY(read_profile(in->seccomp, in->seccomp_profile_path, "seccomp", &seccomp, err));
+    TRY(read_profile(in->apparmor, "", "apparmor", &apparmor, err));
+    return seccomp_check(seccomp, err);
+}
+
+#pragma GCC diagnostic pop
+
 int
 security_read_pod(struct pod_config *pod, const Runtime__V1__LinuxSandboxSecurityContext *in, struct error *err)
 {
@@ -97,11 +119,7 @@ security_read_pod(struct pod_config *pod, const Runtime__V1__LinuxSandboxSecurit
     TRY(check_users(in->run_as_user, in->run_as_group, err));
     if (in->run_as_group && !in->run_as_user)
         return error_set(err, ERR_INVALID, "run_as_group is given without run_as_user");
-    /* The kubelet asks for the default profile with every pod; without a process it has nothing to confine. A profile of the node's is a wish. */
-    if (in->seccomp && in->seccomp->profile_type != RUNTIME_DEFAULT)
-        TRY(refuse_profile(in->seccomp, "seccomp of the pod", err));
-    if (in->apparmor && in->apparmor->profile_type != RUNTIME_DEFAULT)
-        TRY(refuse_profile(in->apparmor, "apparmor of the pod", err));
+    TRY(check_pod_profiles(in, err));
     pod->privileged = in->privileged;
     return 0;
 }
@@ -146,16 +164,14 @@ read_capabilities(struct container_config *container, const Runtime__V1__Capabil
 
 /* A privileged container is confined by nothing, whatever else is asked. */
 static int
-refuse_confinement(const Runtime__V1__LinuxContainerSecurityContext *in, struct error *err)
+read_confinement(struct container_config *container, const Runtime__V1__LinuxContainerSecurityContext *in, struct error *err)
 {
     if (in->privileged)
         return 0;
     TRY(refuse_selinux(in->selinux_options, err));
-    TRY(refuse_profile(in->seccomp, "seccomp", err));
-    TRY(refuse_profile(in->apparmor, "apparmor", err));
-    if (!in->seccomp)
-        TRY(refuse_old_profile(in->seccomp_profile_path, "seccomp_profile_path", err));
-    return in->apparmor ? 0 : refuse_old_profile(in->apparmor_profile, "apparmor_profile", err);
+    TRY(read_profile(in->seccomp, in->seccomp_profile_path, "seccomp", &container->seccomp, err));
+    TRY(read_profile(in->apparmor, in->apparmor_profile, "apparmor", &container->apparmor, err));
+    return seccomp_check(container->seccomp, err);
 }
 
 #pragma GCC diagnostic pop
@@ -220,7 +236,7 @@ security_read_container(struct container_config *container, const Runtime__V1__L
     container->run_as_group = NO_ID;
     if (!in)
         return 0;
-    TRY(refuse_confinement(in, err));
+    TRY(read_confinement(container, in, err));
     TRY(read_container_namespaces(container, in->namespace_options, pod, err));
     TRY(read_capabilities(container, in->capabilities, err));
     TRY(read_groups(container, in, err));

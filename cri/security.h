@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "runtime/runtime.h"
 
-/* The namespaces and the rest of a pod's security context. A pod has no process of its own that its user, groups, read-only root or default seccomp
+/* The namespaces and the rest of a pod's security context. A pod has no process of its own that its user, groups, read-only root or seccomp
  * profile could apply to: those are checked and then mean nothing. */
 int security_read_pod(struct pod_config *pod, const Runtime__V1__LinuxSandboxSecurityContext *in, struct error *err);
 

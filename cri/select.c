@@ -43,6 +43,12 @@ select_container(const Runtime__V1__ContainerFilter *filter, const struct contai
 }
 
 bool
+select_pod_stats(const Runtime__V1__PodSandboxStatsFilter *filter, const struct pod_stats *stats)
+{
+    return !filter || (select_id(filter->id, stats->id) && select_labels(filter->label_selector, filter->n_label_selector, &stats->config->labels));
+}
+
+bool
 select_container_stats(const Runtime__V1__ContainerStatsFilter *filter, const struct container_stats *stats)
 {
     if (!filter)

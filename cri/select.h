@@ -14,4 +14,5 @@ bool select_labels(const void *selector, size_t count, const struct strmap *labe
 /* NULL filters match everything. */
 bool select_pod(const Runtime__V1__PodSandboxFilter *filter, const struct pod_status *pod);
 bool select_container(const Runtime__V1__ContainerFilter *filter, const struct container_status *container);
+bool select_pod_stats(const Runtime__V1__PodSandboxStatsFilter *filter, const struct pod_stats *stats);
 bool select_container_stats(const Runtime__V1__ContainerStatsFilter *filter, const struct container_stats *stats);

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -32,21 +34,21 @@ struct server {
     grpc_server *grpc;
     grpc_completion_queue *queue;
     grpc_server_credentials *credentials;
-    struct workers *workers;
-    void **methods; /* gRPC's handle of each rpc, in the table's order */
+    struct workers *workers, *streamers; /* streams live long: they take no thread from the other calls */
+    void **methods;                      /* gRPC's handle of each rpc, in the table's order */
     pthread_t pollers[POLLERS];
     struct tag all_ended;
     pthread_mutex_t lock; /* guards what is below */
     pthread_cond_t changed;
     struct server_call *running;
-    bool stopping, stopped;
+    bool ending_streams, stopping, stopped;
 };
 
 /* A call: armed ──▶ arrived ──▶ handled ──▶ replied. It is freed when both batches ended: the reply's, and the one that watches for the call's end.
- */
+ * A stream sends while it is handled, one message at a time: each is a batch that its thread waits for. */
 struct server_call {
     struct job job;
-    struct tag arrived, closed, replied;
+    struct tag arrived, closed, replied, sent;
     struct server *server;
     const struct rpc *rpc; /* NULL: waits for whatever is no rpc of ours */
     grpc_call *grpc;
@@ -58,6 +60,9 @@ struct server_call {
     atomic_int batches;
     struct cancel cancel;
     struct call call;
+    bool begun;   /* the answer's initial metadata was sent */
+    int sent_fd;  /* of a stream: eventfd, readable when the message that was sent last is out of our hands */
+    bool sent_ok; /* and whether it went out */
     int64_t began_ns;
     struct server_call *next, **link;
 };
@@ -98,7 +103,7 @@ enter(struct server_call *sc)
     if (sc->next)
         sc->next->link = &sc->next;
     server->running = sc;
-    if (server->stopping && sc->cancel.fd >= 0)
+    if (sc->cancel.fd >= 0 && (server->stopping || (server->ending_streams && sc->rpc->kind == RPC_STREAMING)))
         cancel_now(&sc->cancel);
     pthread_mutex_unlock(&server->lock);
 }
@@ -128,6 +133,8 @@ free_call(struct server_call *sc)
     if (sc->grpc)
         grpc_call_unref(sc->grpc);
     cancel_close(&sc->cancel);
+    if (sc->sent_fd >= 0)
+        (void)close(sc->sent_fd);
     free(sc);
 }
 
@@ -207,8 +214,10 @@ reply(struct server_call *sc, grpc_byte_buffer *message, struct error *failure)
 {
     make_text(failure->message);
     grpc_slice details = grpc_slice_from_copied_string(failure->message);
-    grpc_op ops[3] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}};
-    size_t count = 1;
+    grpc_op ops[3] = {0};
+    size_t count = 0;
+    if (!sc->begun)
+        ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
     if (message) {
         ops[count].op = GRPC_OP_SEND_MESSAGE;
         ops[count++].data.send_message.send_message = message;
@@ -220,6 +229,78 @@ reply(struct server_call *sc, grpc_byte_buffer *message, struct error *failure)
     grpc_slice_unref(details);
     if (message)
         grpc_byte_buffer_destroy(message);
+}
+
+/* ---- streams ---- */
+
+static void
+on_sent(struct tag *tag, bool ok)
+{
+    struct server_call *sc = OWNER(tag, sent);
+    sc->sent_ok = ok;
+    (void)eventfd_write(sc->sent_fd, 1);
+}
+
+static bool
+is_stopping(struct server *server, const struct rpc *rpc)
+{
+    pthread_mutex_lock(&server->lock);
+    bool stopping = server->stopping || (server->ending_streams && rpc->kind == RPC_STREAMING);
+    pthread_mutex_unlock(&server->lock);
+    return stopping;
+}
+
+/* A reader that takes nothing would hold what was sent last for ever, and no status would get past it. */
+static void
+break_off(struct server_call *sc, const struct error *why)
+{
+    grpc_status_code code = GRPC_STATUS_RESOURCE_EXHAUSTED;
+    if (why->kind == ERR_DEADLINE)
+        code = GRPC_STATUS_DEADLINE_EXCEEDED;
+    else if (is_stopping(sc->server, sc->rpc))
+        code = GRPC_STATUS_UNAVAILABLE;
+    (void)grpc_call_cancel_with_status(sc->grpc, code, "the stream was broken off: its reader does not take what is sent", NULL);
+}
+
+static int
+wait_until_sent(struct server_call *sc, struct error *err)
+{
+    struct error impatient = {0};
+    eventfd_t times;
+    bool broken = cancel_wait(&sc->cancel, sc->sent_fd, INT64_MAX, "sending", &impatient) < 0;
+    if (broken) {
+        break_off(sc, &impatient);
+        (void)cancel_wait(NULL, sc->sent_fd, INT64_MAX, "sending", NULL);
+    }
+    (void)eventfd_read(sc->sent_fd, &times);
+    if (broken) {
+        *err = impatient;
+        return -1;
+    }
+    return sc->sent_ok ? 0 : error_set(err, ERR_CANCELLED, "the caller went away while sending");
+}
+
+/* call.send of a stream. */
+static int
+send_message(struct call *call, const ProtobufCMessage *message, struct error *err)
+{
+    struct server_call *sc = OWNER(call, call);
+    grpc_byte_buffer *bytes = message ? TRY_PTR(encode(message, err)) : NULL;
+    grpc_op ops[2] = {0};
+    size_t count = 0;
+    if (!sc->begun)
+        ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
+    if (bytes) {
+        ops[count].op = GRPC_OP_SEND_MESSAGE;
+        ops[count++].data.send_message.send_message = bytes;
+    }
+    grpc_call_error refused = count ? grpc_call_start_batch(sc->grpc, ops, count, &sc->sent, NULL) : GRPC_CALL_OK;
+    sc->begun = true;
+    if (bytes)
+        grpc_byte_buffer_destroy(bytes);
+    if (refused != GRPC_CALL_OK)
+        return error_set(err, ERR_INTERNAL, "gRPC refuses a message");
+    return count ? wait_until_sent(sc, err) : 0;
 }
 
 static enum log_level
@@ -245,8 +326,8 @@ log_call(const struct server_call *sc, const struct error *failure)
 {
     char took_ms[32];
     (void)snprintf(took_ms, sizeof took_ms, "%.1f", (double)(clock_monotonic_ns() - sc->began_ns) / 1e6);
-    bool failed = failure->kind != ERR_NONE;
-    log_line(level_of(failure), failed ? "call failed" : "call", "rpc", sc->rpc ? sc->rpc->name : "unknown", "object",
+    bool failed = failure->kind != ERR_NONE, left = failure->kind == ERR_CANCELLED && sc->rpc && sc->rpc->kind == RPC_STREAMING;
+    log_line(left ? LOG_DEBUG_ : level_of(failure), failed ? "call failed" : "call", "rpc", sc->rpc ? sc->rpc->name : "unknown", "object",
              str_empty(sc->call.object) ? NULL : sc->call.object, "code", failed ? error_kind_name(failure->kind) : NULL, "error",
              failed ? failure->message : NULL, "ms", took_ms, NULL);
 }
@@ -265,15 +346,6 @@ payload_bytes(grpc_byte_buffer *payload)
     return bytes;
 }
 
-static bool
-is_stopping(struct server *server)
-{
-    pthread_mutex_lock(&server->lock);
-    bool stopping = server->stopping;
-    pthread_mutex_unlock(&server->lock);
-    return stopping;
-}
-
 static grpc_byte_buffer *
 serve(struct server_call *sc, struct error *err)
 {
@@ -287,9 +359,9 @@ serve(struct server_call *sc, struct error *err)
     ProtobufCMessage *response = NULL;
     int served = rpc_serve(sc->rpc, &sc->call, GRPC_SLICE_START_PTR(bytes), GRPC_SLICE_LENGTH(bytes), &response, err);
     grpc_slice_unref(bytes);
-    if (served < 0 && err->kind == ERR_CANCELLED && is_stopping(sc->server))
+    if (served < 0 && err->kind == ERR_CANCELLED && is_stopping(sc->server, sc->rpc))
         (void)error_as(err, ERR_UNAVAILABLE), (void)error_prefix(err, "crispd is stopping");
-    return served < 0 ? NULL : encode(response, err);
+    return served < 0 || sc->rpc->kind == RPC_STREAMING ? NULL : encode(response, err);
 }
 
 static void
@@ -321,6 +393,18 @@ patience_end_ns(gpr_timespec deadline, int64_t now_ns)
     return now_ns + left_ns - margin_ns;
 }
 
+static int
+open_patience(struct server_call *sc, struct error *err)
+{
+    TRY(cancel_open(&sc->cancel, patience_end_ns(sc->deadline, sc->began_ns), err));
+    sc->call.cancel = &sc->cancel;
+    if (sc->rpc->kind != RPC_STREAMING)
+        return 0;
+    sc->call.send = send_message;
+    sc->sent_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return sc->sent_fd < 0 ? error_errno(err, errno, "eventfd") : 0;
+}
+
 static void
 run(struct server_call *sc)
 {
@@ -332,14 +416,15 @@ run(struct server_call *sc)
         handle(sc);
         return;
     }
-    int opened = cancel_open(&sc->cancel, patience_end_ns(sc->deadline, sc->began_ns), &failure);
-    sc->call.cancel = &sc->cancel;
+    int opened = open_patience(sc, &failure);
+    bool streams = sc->rpc->kind == RPC_STREAMING;
     enter(sc);
     watch_for_end(sc);
-    if (opened == 0 && workers_run(sc->server->workers, &sc->job))
+    if (opened == 0 && workers_run(streams ? sc->server->streamers : sc->server->workers, &sc->job))
         return;
     if (opened == 0)
-        (void)error_set(&failure, ERR_EXHAUSTED, "%s: too many calls are under way (limits.calls)", sc->rpc->name);
+        (void)error_set(&failure, ERR_EXHAUSTED, "%s: too many %s", sc->rpc->name,
+                        streams ? "streams are open" : "calls are under way (limits.calls)");
     log_call(sc, &failure);
     reply(sc, NULL, &failure);
 }
@@ -368,9 +453,10 @@ arm(struct server *server, size_t index)
     sc->arrived.done = on_arrived;
     sc->closed.done = on_closed;
     sc->replied.done = on_replied;
+    sc->sent.done = on_sent;
     sc->job.run = handle_job;
     sc->batches = 2;
-    sc->cancel.fd = -1;
+    sc->cancel.fd = sc->sent_fd = -1;
     sc->call.services = server->services;
     sc->call.object = "";
     grpc_metadata_array_init(&sc->metadata);
@@ -454,6 +540,7 @@ server_start(const struct services *services, size_t most_calls, struct error *e
     grpc_server_register_completion_queue(server->grpc, server->queue, NULL);
     register_rpcs(server);
     server->workers = workers_new(most_calls);
+    server->streamers = workers_new(STREAMS_MAX);
     grpc_server_start(server->grpc);
     for (size_t i = 0; i <= rpc_count; i++)
         arm(server, i);
@@ -505,6 +592,16 @@ cancel_running(struct server *server)
             cancel_now(&sc->cancel);
 }
 
+/* They have no end of their own to wait for. */
+static void
+cancel_streams(struct server *server)
+{
+    server->ending_streams = true;
+    for (struct server_call *sc = server->running; sc; sc = sc->next)
+        if (sc->cancel.fd >= 0 && sc->rpc->kind == RPC_STREAMING)
+            cancel_now(&sc->cancel);
+}
+
 static void
 free_server(struct server *server)
 {
@@ -526,6 +623,7 @@ server_stop(struct server *server, int64_t give_up_ns, int64_t end_ns)
 {
     grpc_server_shutdown_and_notify(server->grpc, server->queue, &server->all_ended);
     pthread_mutex_lock(&server->lock);
+    cancel_streams(server);
     if (!wait_until(server, nothing_runs, give_up_ns)) {
         cancel_running(server);
         (void)wait_until(server, nothing_runs, end_ns);
@@ -535,7 +633,7 @@ server_stop(struct server *server, int64_t give_up_ns, int64_t end_ns)
     pthread_mutex_lock(&server->lock);
     bool ended = wait_until(server, has_stopped, end_ns) && wait_until(server, nothing_runs, end_ns);
     pthread_mutex_unlock(&server->lock);
-    if (!ended || !workers_stop(server->workers, end_ns))
+    if (!ended || !workers_stop(server->workers, end_ns) || !workers_stop(server->streamers, end_ns))
         return false;
     free_server(server);
     return true;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "api.pb-c.h"
+#include "base/log.h"
 #include "cri/configuration.h"
 #include "cri/convert.h"
 #include "cri/handlers.h"
@@ -31,6 +32,17 @@ status_runtime_config(struct call *call, const void *request, void *response, st
     out->linux = answer_new(call, &runtime__v1__linux_runtime_configuration__descriptor);
     out->linux->cgroup_driver = RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
     return 0;
+}
+
+int
+status_update_runtime_config(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Runtime__V1__UpdateRuntimeConfigRequest *in = request;
+    const Runtime__V1__NetworkConfig *network = in->runtime_config ? in->runtime_config->network_config : NULL;
+    (void)response;
+    if (!network || !*network->pod_cidr)
+        return 0;
+    return network_pod_cidr(runtime_network(call->services->runtime), network->pod_cidr, err) < 0 ? error_prefix(err, "pod_cidr") : 0;
 }
 
 static Runtime__V1__RuntimeCondition *
@@ -113,6 +125,20 @@ configuration_json(const struct configuration *configuration)
     return text;
 }
 
+/* What went wrong of late, the newest last: lines of the log. */
+static char *
+recent_errors_json(void)
+{
+    cleanup_strv struct strv lines = {0};
+    log_recent(&lines);
+    json_t *array = json_array();
+    for (size_t i = 0; i < lines.count; i++)
+        (void)json_array_append_new(array, json_string(lines.items[i]));
+    char *text = json_dumps(array, JSON_COMPACT);
+    json_decref(array);
+    return text;
+}
+
 int
 status_status(struct call *call, const void *request, void *response, struct error *err)
 {
@@ -126,6 +152,7 @@ status_status(struct call *call, const void *request, void *response, struct err
         return 0;
     info_add(call, entry, &out->info, &out->n_info, "config", configuration_json(call->services->configuration));
     info_add(call, entry, &out->info, &out->n_info, "runtime", runtime_info_json(call->services->runtime));
+    info_add(call, entry, &out->info, &out->n_info, "recentErrors", recent_errors_json());
     info_add(call, entry, &out->info, &out->n_info, "network", network_info_json(runtime_network(call->services->runtime)));
     return 0;
 }

@@ -25,9 +25,8 @@ caps_bounding_set(void)
     return mask;
 }
 
-/* "CAP_NET_ADMIN", "net_admin", "ALL" → mask. */
-static int
-parse(const char *name, uint64_t all, uint64_t *out, struct error *err)
+int
+caps_parse(const char *name, uint64_t all, uint64_t *out, struct error *err)
 {
     char canonical[64];
     cap_value_t value;
@@ -50,7 +49,7 @@ parse_list(const struct strv *names, uint64_t all, uint64_t *out, struct error *
     *out = 0;
     for (size_t i = 0; i < names->count; i++) {
         uint64_t mask = 0;
-        TRY(parse(names->items[i], all, &mask, err));
+        TRY(caps_parse(names->items[i], all, &mask, err));
         *out |= mask;
     }
     return 0;

@@ -13,6 +13,8 @@ struct caps {
 
 /* What this process may give at all. */
 uint64_t caps_bounding_set(void);
+/* "CAP_NET_ADMIN", "net_admin" → mask; "ALL" → `all`. ERR_INVALID for a name that is no capability. */
+int caps_parse(const char *name, uint64_t all, uint64_t *out, struct error *err);
 /* The default fourteen, less what is dropped, plus what is added; all for privileged ones; never more than `bounding`. ERR_INVALID for a name that is
  * no capability. */
 int caps_resolve(const struct container_config *config, uint64_t bounding, struct caps *out, struct error *err);

@@ -77,12 +77,20 @@ static const struct field resources_list[] = {
 const struct fields resources_fields = FIELDS(struct resources, resources_list);
 
 static const struct field mount_list[] = {F(mount_request, container_path, STRING), F(mount_request, host_path, STRING),
-                                          F(mount_request, readonly, BOOL), F(mount_request, recursive_read_only, BOOL),
-                                          F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL)};
+                                          F(mount_request, readonly, BOOL),         F(mount_request, recursive_read_only, BOOL),
+                                          F(mount_request, nosuid, BOOL),           F(mount_request, nodev, BOOL),
+                                          F(mount_request, noexec, BOOL),           F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL)};
 static const struct fields mount_fields = FIELDS(struct mount_request, mount_list);
 
-static const struct field device_list[] = {F(device_request, container_path, STRING), F(device_request, host_path, STRING),
-                                           F(device_request, permissions, STRING)};
+static const struct field device_list[] = {F(device_request, container_path, STRING),
+                                           F(device_request, host_path, STRING),
+                                           F(device_request, permissions, STRING),
+                                           F(device_request, type, STRING),
+                                           F(device_request, major, I64),
+                                           F(device_request, minor, I64),
+                                           F(device_request, mode, I64),
+                                           F(device_request, uid, I64),
+                                           F(device_request, gid, I64)};
 static const struct fields device_fields = FIELDS(struct device_request, device_list);
 
 static const struct field container_config_list[] = {
@@ -109,6 +117,8 @@ static const struct field container_config_list[] = {
     F(container_config, privileged, BOOL),
     F(container_config, readonly_rootfs, BOOL),
     F(container_config, no_new_privs, BOOL),
+    F(container_config, apparmor, STRING),
+    F(container_config, seccomp, STRING),
     F(container_config, add_capabilities, STRV),
     F(container_config, drop_capabilities, STRV),
     F(container_config, add_ambient_capabilities, STRV),
@@ -117,6 +127,7 @@ static const struct field container_config_list[] = {
     F_UP_TO(container_config, pid, NAMESPACE_TARGET),
     F(container_config, target_id, STRING),
     F_ARRAY(container_config, mounts, mount_count, mount_fields),
+    F(container_config, cdi_devices, STRV),
     F_ARRAY(container_config, devices, device_count, device_fields),
     F(container_config, stop_signal, STRING),
     F_IN(container_config, resources, resources_fields),

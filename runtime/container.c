@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/cdi.h"
 #include "runtime/configs.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
@@ -62,7 +63,7 @@ create_container(void *arg)
         container_error(c, &failed);
     HOLD(&creation.rt->lock);
     if (result < 0) {
-        (void)container_move(c, CONTAINER_PHASE_REMOVED);
+        (void)container_move(creation.rt, c, CONTAINER_PHASE_REMOVED);
         container_list_out(creation.rt, c);
     }
     struct operation *operation = steal(c->operation);
@@ -146,12 +147,25 @@ create_or_join(struct runtime *rt, struct pod *pod, struct container_config *con
     return result;
 }
 
+/* What the request leaves to the node. A kubelet names masked and read-only paths itself, but for pods that shall see them. */
+static int
+complete_config(const struct runtime *rt, struct container_config *config, struct error *err)
+{
+    if (config->masked_paths.count == 0 && config->readonly_paths.count == 0) {
+        strv_copy(&config->masked_paths, &rt->options.masked_paths);
+        strv_copy(&config->readonly_paths, &rt->options.readonly_paths);
+    }
+    TRY(cdi_apply(&rt->options.cdi_dirs, config, err));
+    fields_fill(&container_config_fields, config);
+    return 0;
+}
+
 int
 container_create(struct runtime *rt, struct container_config *config, char id[ID_SIZE], const struct cancel *cancel, struct error *err)
 {
     fields_fill(&container_config_fields, config);
     struct pod *pod = pod_get(rt, config->pod_id, err);
-    if (!pod || validate_container(config, pod->config, err) < 0) {
+    if (!pod || complete_config(rt, config, err) < 0 || validate_container(config, pod->config, err) < 0) {
         if (pod)
             pod_put(rt, pod);
         error_prefix(err, "container %.128s", str_empty(config->name) ? "without a name" : config->name);
@@ -171,14 +185,9 @@ start_failed(struct runtime *rt, struct container *c, const struct error *failed
 {
     const struct exit_report report = {.status = 128, .finished_ns = clock_now_ns()};
     pthread_mutex_lock(&rt->lock);
-    if (!container_end(c, &report, "StartError", failed->message)) {
-        /* Its init's own report was faster; why it ended is known better here. */
-        free(c->reason);
-        free(c->message);
-        c->reason = str_dup("StartError");
-        c->message = str_dup(failed->message);
-        c->exit_code = report.status;
-    }
+    /* Its init's own report may have been faster; why it ended is known better here. */
+    c->exited = false;
+    (void)container_end(rt, c, &report, "StartError", failed->message);
     pthread_mutex_unlock(&rt->lock);
     (void)cgroup_kill(&rt->cgroups, c->cgroup, NULL);
 }
@@ -208,15 +217,13 @@ start(struct runtime *rt, struct container *c, struct error *err)
         struct error ours;
         (void)explain_start(rt, c, failed_op, err ? err : &ours);
         start_failed(rt, c, err ? err : &ours);
-        (void)record_container_state(rt, c, NULL);
         return -1;
     }
     pthread_mutex_lock(&rt->lock);
     c->started_ns = started_ns;
-    /* Already EXITED where it was quicker than we. */
-    (void)container_move(c, CONTAINER_PHASE_RUNNING);
+    (void)container_move(rt, c, CONTAINER_PHASE_RUNNING);
     pthread_mutex_unlock(&rt->lock);
-    return record_container_state(rt, c, err);
+    return 0;
 }
 
 static const char *const phase_names[] = {"being made", "created", "running", "ended", "removed"};
@@ -226,10 +233,23 @@ begin_start(struct runtime *rt, struct container *c, const struct cancel *cancel
 {
     HOLD(&rt->lock);
     TRY(turn_take(&c->turn, &rt->lock, "starting the container", cancel, err));
-    if (c->phase == CONTAINER_PHASE_CREATED)
+    if (c->phase == CONTAINER_PHASE_CREATED && !c->exited) {
+        c->starting = true;
         return 0;
+    }
     turn_give(&c->turn);
     return error_set(err, ERR_PRECONDITION, "it is %s, not created", phase_names[c->phase]);
+}
+
+/* An end that was reported meanwhile happens now. */
+static int
+end_start(struct runtime *rt, struct container *c, struct error *err)
+{
+    pthread_mutex_lock(&rt->lock);
+    c->starting = false;
+    container_end_if_exited(rt, c);
+    pthread_mutex_unlock(&rt->lock);
+    return record_container_state(rt, c, err);
 }
 
 int
@@ -239,6 +259,7 @@ container_start(struct runtime *rt, const char *id, const struct cancel *cancel,
     int result = begin_start(rt, c, cancel, err);
     if (result == 0) {
         result = start(rt, c, err);
+        result = end_start(rt, c, result < 0 ? NULL : err) < 0 ? -1 : result;
         HOLD(&rt->lock);
         turn_give(&c->turn);
     }
@@ -260,9 +281,8 @@ state_of(const struct container *c)
     return states[c->phase];
 }
 
-/* With the lock held. */
-static void
-fill_status(const struct container *c, struct container_status *out)
+void
+container_fill_status(const struct container *c, struct container_status *out)
 {
     bool ended = c->phase == CONTAINER_PHASE_EXITED;
     *out = (struct container_status){
@@ -289,7 +309,7 @@ container_status(struct runtime *rt, const char *id, struct container_status *ou
 {
     HOLD(&rt->lock);
     struct container *c = TRY_PTR(container_find(rt, id, err));
-    fill_status(c, out);
+    container_fill_status(c, out);
     container_unref(c);
     return 0;
 }
@@ -308,13 +328,13 @@ container_list(struct runtime *rt, size_t *count)
     struct container *c, *next;
     size_t room = HASH_CNT(by_id, rt->containers_by_id), n = 0;
     cleanup_free struct container **list = mem_zalloc(room, sizeof(struct container *));
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    if (c->phase != CONTAINER_PHASE_MAKING)
-        list[n++] = c;
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        if (c->phase != CONTAINER_PHASE_MAKING)
+            list[n++] = c;
     qsort(list, n, sizeof(struct container *), newest_first);
     struct container_status *statuses = mem_zalloc(n, sizeof *statuses);
     for (size_t i = 0; i < n; i++)
-        fill_status(list[i], &statuses[i]);
+        container_fill_status(list[i], &statuses[i]);
     *count = n;
     return statuses;
 }

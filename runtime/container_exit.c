@@ -16,8 +16,15 @@ reason_of(const struct exit_report *report)
     return report->status == 0 ? "Completed" : "Error";
 }
 
+void
+container_end_if_exited(struct runtime *rt, struct container *c)
+{
+    if (c->exited && !c->starting && container_move(rt, c, CONTAINER_PHASE_EXITED))
+        c->pid = 0;
+}
+
 bool
-container_end(struct container *c, const struct exit_report *report, const char *reason, const char *message)
+container_end(struct runtime *rt, struct container *c, const struct exit_report *report, const char *reason, const char *message)
 {
     if (c->exited)
         return false;
@@ -29,8 +36,7 @@ container_end(struct container *c, const struct exit_report *report, const char 
     c->reason = str_dup(str_empty(reason) ? reason_of(report) : reason);
     c->message = str_dup(message);
     /* MAKING: container_make moves it on when it sees `exited`. */
-    if (container_move(c, CONTAINER_PHASE_EXITED))
-        c->pid = 0;
+    container_end_if_exited(rt, c);
     return true;
 }
 
@@ -42,7 +48,7 @@ container_exited(void *arg, const char *pod_id, const char *container_id, const 
     pthread_mutex_lock(&rt->lock);
     struct container *c = NULL;
     HASH_FIND(by_id, rt->containers_by_id, container_id, ID_LENGTH, c);
-    bool news = c && container_end(c, report, "", "");
+    bool news = c && container_end(rt, c, report, "", "");
     cleanup_free char *cgroup = news && c->cgroup ? str_dup(c->cgroup) : NULL;
     bool own_pids = c && c->config->pid == NAMESPACE_CONTAINER;
     pthread_mutex_unlock(&rt->lock);
@@ -58,7 +64,7 @@ container_settle(struct runtime *rt, struct container *c, const char *reason)
     bool recorded = exit_record_read(rt->containers_dir, c->id, &report);
     pthread_mutex_lock(&rt->lock);
     bool changed =
-        (c->phase == CONTAINER_PHASE_CREATED || c->phase == CONTAINER_PHASE_RUNNING) && container_end(c, &report, recorded ? "" : reason, "");
+        (c->phase == CONTAINER_PHASE_CREATED || c->phase == CONTAINER_PHASE_RUNNING) && container_end(rt, c, &report, recorded ? "" : reason, "");
     pthread_mutex_unlock(&rt->lock);
     struct error failed;
     if (changed && record_container_state(rt, c, &failed) < 0)

@@ -52,7 +52,7 @@ static bool
 forget(struct runtime *rt, struct container *c)
 {
     HOLD(&rt->lock);
-    if (!container_move(c, CONTAINER_PHASE_REMOVED))
+    if (!container_move(rt, c, CONTAINER_PHASE_REMOVED))
         return false;
     container_list_out(rt, c);
     return true;

@@ -1,6 +1,7 @@
 #include "runtime/container_spec.h"
 
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 #include "runtime/caps.h"
 #include "runtime/env.h"
+#include "runtime/seccomp.h"
 
 enum { OVERLAY_OPTIONS_MAX = 4095 /* mount(2) takes one page */ };
 
@@ -94,6 +96,24 @@ add_groups(const struct credentials *who, struct spec_builder *b)
     spec_op(b, SPEC_GROUPS, .number = {count}, .list = gids, .list_bytes = count * sizeof *gids);
 }
 
+/* Said while the host's /proc is at hand; the kernel keeps it for the next execve, also of a child. */
+static void
+add_profile(const struct container *c, struct spec_builder *b)
+{
+    if (str_empty(c->credentials.profile))
+        return;
+    cleanup_free char *words = str_printf("exec %s", c->credentials.profile);
+    spec_op(b, SPEC_WRITE, .text = {"/proc/self/attr/apparmor/exec", words});
+}
+
+/* Without one of its own a container would have that of whoever started crispd, and share it with all others. */
+static void
+add_keyring(const struct container *c, struct spec_builder *b)
+{
+    cleanup_free char *name = str_printf("crisp-%s", c->id);
+    spec_op(b, SPEC_KEYRING, .text = {name});
+}
+
 /* From root to whom it shall be: what init and execs have in common. */
 static int
 add_identity(const struct runtime *rt, const struct container *c, struct spec_builder *b, struct error *err)
@@ -101,12 +121,16 @@ add_identity(const struct runtime *rt, const struct container *c, struct spec_bu
     const struct credentials *who = &c->credentials;
     struct caps caps;
     TRY(caps_resolve(c->config, rt->bounding, &caps, err));
+    add_keyring(c, b);
     spec_op(b, SPEC_UMASK, .number = {022});
     spec_op(b, SPEC_BOUNDING, .number = {caps.allowed});
     add_groups(who, b);
     spec_op(b, SPEC_USER, .number = {(uint64_t)who->uid, (uint64_t)who->gid});
     /* A user other than root keeps over exec what is ambient; its permitted set would only be lost there. */
     uint64_t held = who->uid == 0 ? caps.allowed : caps.ambient;
+    /* Without no_new_privs only CAP_SYS_ADMIN may set a filter. What is beyond the bounding set is gone with the exec that follows. */
+    if (!str_empty(who->filter) && !c->config->no_new_privs)
+        held |= UINT64_C(1) << CAP_SYS_ADMIN;
     spec_op(b, SPEC_CAPS, .number = {held, held, caps.ambient, caps.ambient});
     if (c->config->no_new_privs)
         spec_op(b, SPEC_NO_NEW_PRIVS, .number = {0});
@@ -121,6 +145,7 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     cleanup_free char *hostname = pod_hostname(c->pod->config);
     join_cgroups(rt, c->cgroup, b);
     set_oom_score(config, b);
+    add_profile(c, b);
     spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
     spec_op(b, SPEC_PROPAGATION, .text = {"/"}, .number = {MS_SLAVE | MS_REC});
     TRY(add_overlay(rt, c, b, err));
@@ -137,7 +162,8 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
         spec_op(b, SPEC_ROOT_READONLY, .number = {0});
     TRY(add_identity(rt, c, b, err));
     spec_op(b, SPEC_WAIT, .number = {0});
-    env_compile(config, hostname, c->credentials.home, &env);
+    TRY(seccomp_add(rt->seccomp, c->credentials.filter, b, err)); /* after the wait: what it forbids is the program's business, not ours */
+    env_compile(config, config->tty, hostname, c->credentials.home, &env);
     spec_exec(b, &config->args, &env);
     return 0;
 }
@@ -153,27 +179,31 @@ container_spec(struct runtime *rt, const struct container *c, const struct devic
 }
 
 static int
-add_exec(struct runtime *rt, const struct container *c, const struct strv *command, struct spec_builder *b, struct error *err)
+add_exec(struct runtime *rt, const struct container *c, const struct strv *command, bool tty, struct spec_builder *b, struct error *err)
 {
     const struct container_config *config = c->config;
     cleanup_strv struct strv env = {0};
     cleanup_free char *hostname = pod_hostname(c->pod->config);
     join_cgroups(rt, c->cgroup, b);
     set_oom_score(config, b);
+    add_profile(c, b);
     spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
+    if (tty)
+        spec_op(b, SPEC_CONSOLE, .number = {(uint64_t)c->credentials.uid});
     add_limits(rt, b);
     spec_op(b, SPEC_CHDIR, .text = {str_empty(config->working_dir) ? "/" : config->working_dir}, .number = {0});
     TRY(add_identity(rt, c, b, err));
-    env_compile(config, hostname, c->credentials.home, &env);
+    TRY(seccomp_add(rt->seccomp, c->credentials.filter, b, err));
+    env_compile(config, tty, hostname, c->credentials.home, &env);
     spec_exec(b, command, &env);
     return 0;
 }
 
 struct spec_builder *
-exec_spec(struct runtime *rt, const struct container *c, const struct strv *command, struct error *err)
+exec_spec(struct runtime *rt, const struct container *c, const struct strv *command, bool tty, struct error *err)
 {
     struct spec_builder *b = spec_new();
-    if (add_exec(rt, c, command, b, err) == 0)
+    if (add_exec(rt, c, command, tty, b, err) == 0)
         return b;
     spec_free(b);
     return NULL;

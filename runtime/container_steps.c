@@ -8,10 +8,14 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "runtime/apparmor.h"
+#include "runtime/caps.h"
+#include "runtime/change.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
 #include "runtime/janitor.h"
 #include "runtime/records.h"
+#include "runtime/seccomp.h"
 #include "runtime/user.h"
 
 struct making {
@@ -40,6 +44,24 @@ static int
 make_user(struct making *m, struct error *err)
 {
     return user_resolve(m->rt->options.layers_dir, m->container->config, &m->container->credentials, err);
+}
+
+/* Nothing confines a privileged container. */
+static int
+make_seccomp(struct making *m, struct error *err)
+{
+    const struct container_config *config = m->container->config;
+    const char *profile = str_empty(config->seccomp) ? m->rt->options.seccomp_unset : config->seccomp;
+    struct caps caps;
+    TRY(caps_resolve(config, m->rt->bounding, &caps, err));
+    return seccomp_prepare(m->rt->seccomp, config->privileged ? "unconfined" : profile, caps.allowed, &m->container->credentials.filter, err);
+}
+
+static int
+make_apparmor(struct making *m, struct error *err)
+{
+    const struct container_config *config = m->container->config;
+    return apparmor_prepare(config->privileged ? "unconfined" : config->apparmor, &m->container->credentials.profile, err);
 }
 
 static int
@@ -229,28 +251,27 @@ undo_init(struct making *m)
 
 /* ---- state ---- */
 
-static int
-make_state(struct making *m, struct error *err)
-{
-    struct container *c = m->container;
-    pthread_mutex_lock(&m->rt->lock);
-    bool moved = container_move(c, CONTAINER_PHASE_CREATED);
-    /* Its end may have been reported before its beginning. */
-    if (moved && c->exited && container_move(c, CONTAINER_PHASE_EXITED))
-        c->pid = 0;
-    pthread_mutex_unlock(&m->rt->lock);
-    if (record_container_state(m->rt, c, err) == 0)
-        return 0;
-    HOLD(&m->rt->lock);
-    c->phase = CONTAINER_PHASE_MAKING;
-    return -1;
-}
-
 static void
 undo_state(struct making *m)
 {
     HOLD(&m->rt->lock);
     m->container->phase = CONTAINER_PHASE_MAKING;
+    change_tell(m->rt, CHANGE_DELETED, m->container->id, m->container->pod);
+}
+
+static int
+make_state(struct making *m, struct error *err)
+{
+    struct container *c = m->container;
+    pthread_mutex_lock(&m->rt->lock);
+    (void)container_move(m->rt, c, CONTAINER_PHASE_CREATED);
+    /* Its end may have been reported before its beginning. */
+    container_end_if_exited(m->rt, c);
+    pthread_mutex_unlock(&m->rt->lock);
+    if (record_container_state(m->rt, c, err) == 0)
+        return 0;
+    undo_state(m);
+    return -1;
 }
 
 /* ---- the table ---- */
@@ -260,8 +281,10 @@ static const struct step {
     int (*make)(struct making *m, struct error *err); /* leaves nothing that the undo of an earlier step does not take */
     void (*undo)(struct making *m);
 } steps[] = {
-    {"layers", make_layers, undo_layers}, {"user", make_user, NULL},         {"devices", make_devices, NULL},
-    {"record", make_record, undo_record}, {"cgroup", make_cgroup, NULL},     {"log directory", make_log_directory, NULL},
+    {"layers", make_layers, undo_layers}, {"user", make_user, NULL},
+    {"seccomp", make_seccomp, NULL},      {"AppArmor", make_apparmor, NULL},
+    {"devices", make_devices, NULL},      {"record", make_record, undo_record},
+    {"cgroup", make_cgroup, NULL},        {"log directory", make_log_directory, NULL},
     {"launch", make_init, undo_init},     {"state", make_state, undo_state},
 };
 

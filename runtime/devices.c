@@ -108,6 +108,14 @@ add_requested(struct devices *out, const struct device_request *asked, struct er
     struct stat st;
     cleanup_free char *path = path_clean(str_empty(asked->container_path) ? asked->host_path : asked->container_path);
     const struct request request = {out, str_empty(asked->permissions) ? "rwm" : asked->permissions};
+    if (!str_empty(asked->type)) {
+        st = (struct stat){.st_mode = (*asked->type == 'b' ? S_IFBLK : S_IFCHR) | ((mode_t)asked->mode & 07777),
+                           .st_rdev = makedev((unsigned)asked->major, (unsigned)asked->minor),
+                           .st_uid = (uid_t)asked->uid,
+                           .st_gid = (gid_t)asked->gid};
+        add_device(&request, path, &st);
+        return 0;
+    }
     if (stat(asked->host_path, &st) < 0)
         return error_as((error_errno(err, errno, "device %s", asked->host_path), err), ERR_INVALID);
     if (is_device(&st)) {

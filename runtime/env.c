@@ -13,7 +13,7 @@ has(const struct strv *env, const char *name)
 }
 
 void
-env_compile(const struct container_config *config, const char *hostname, const char *home, struct strv *out)
+env_compile(const struct container_config *config, bool tty, const char *hostname, const char *home, struct strv *out)
 {
     const struct {
         const char *name, *value;
@@ -21,7 +21,7 @@ env_compile(const struct container_config *config, const char *hostname, const c
     } defaults[] = {
         {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", true},
         {"HOSTNAME", hostname, true},
-        {"TERM", "xterm", config->tty},
+        {"TERM", "xterm", tty || config->tty},
         {"HOME", home, true},
     };
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)

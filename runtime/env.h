@@ -3,5 +3,5 @@
 
 #include "runtime/runtime.h"
 
-/* The configured one, with PATH, HOSTNAME, HOME (and TERM at a terminal) where missing. Appended to `out`. */
-void env_compile(const struct container_config *config, const char *hostname, const char *home, struct strv *out);
+/* The configured one, with PATH, HOSTNAME, HOME (and with a tty TERM) where missing. Appended to `out`. */
+void env_compile(const struct container_config *config, bool tty, const char *hostname, const char *home, struct strv *out);

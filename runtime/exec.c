@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "runtime/container_spec.h"
 #include "runtime/container_steps.h"
+#include "runtime/exec.h"
 #include "runtime/objects.h"
 #include "runtime/spec.h"
 
@@ -114,14 +115,6 @@ collector_close(struct collector *c)
 
 /* ---- the command ---- */
 
-struct exec {
-    struct runtime *rt;
-    struct container *container;
-    const struct strv *command;
-    const struct cancel *cancel;
-    char cgroup_name[64];
-};
-
 static int
 run(const struct exec *e, struct link *link, const struct spec_builder *b, struct link_exec *order, int *status, struct error *err)
 {
@@ -134,25 +127,26 @@ run(const struct exec *e, struct link *link, const struct spec_builder *b, struc
 
 /* A cgroup of its own, to be killed as a whole; its name ends in .mount, as the kubelet's cAdvisor adopts any other. */
 static int
-run_in_cgroup(struct exec *e, struct link *link, const struct spec_builder *b, const int write_ends[STREAMS], int *status, struct error *err)
+run_in_cgroup(const struct exec *e, struct link *link, const struct spec_builder *b, struct link_exec *order, int *status, struct error *err)
 {
     struct runtime *rt = e->rt;
     cleanup_close int cgroup = cgroup_make_child(&rt->cgroups, e->container->cgroup, e->cgroup_name, err);
     if (cgroup < 0 && rt->cgroups.unified >= 0)
         return -1;
     cleanup_close int spec = spec_finish((struct spec_builder *)(uintptr_t)b, err);
-    struct link_exec order = {.spec = spec, .cgroup = cgroup, .stdio = {-1, write_ends[OUT], write_ends[ERR]}};
-    int result = spec < 0 ? -1 : run(e, link, b, &order, status, err);
+    order->spec = spec;
+    order->cgroup = cgroup;
+    int result = spec < 0 ? -1 : run(e, link, b, order, status, err);
     cgroup_remove_child(&rt->cgroups, e->container->cgroup, e->cgroup_name);
     return result;
 }
 
-static int
-run_in_monitor(struct exec *e, const int write_ends[STREAMS], int *status, struct error *err)
+int
+exec_run(const struct exec *e, struct link_exec *order, int *status, struct error *err)
 {
-    struct spec_builder *b = TRY_PTR(exec_spec(e->rt, e->container, e->command, err));
+    struct spec_builder *b = TRY_PTR(exec_spec(e->rt, e->container, e->command, e->tty, err));
     struct link *link = pod_take_link(e->rt, e->container->pod, err);
-    int result = link ? run_in_cgroup(e, link, b, write_ends, status, err) : -1;
+    int result = link ? run_in_cgroup(e, link, b, order, status, err) : -1;
     if (link)
         pod_release_link(e->rt, e->container->pod);
     spec_free(b);
@@ -176,7 +170,7 @@ exec_and_collect(struct exec *e, struct exec_result *result, struct error *err)
     int outcome = collector_open(&collector, write_ends, err);
     bool collecting = outcome == 0;
     if (collecting)
-        outcome = run_in_monitor(e, write_ends, &status, err);
+        outcome = exec_run(e, &(struct link_exec){.stdio = {-1, write_ends[OUT], write_ends[ERR]}, .console = -1}, &status, err);
     for (int i = 0; i < STREAMS; i++)
         if (write_ends[i] >= 0)
             (void)close(write_ends[i]);
@@ -194,9 +188,10 @@ exec_and_collect(struct exec *e, struct exec_result *result, struct error *err)
 
 /* ---- the call ---- */
 
-static int
-begin(struct exec *e, const struct strv *command, struct error *err)
+int
+exec_begin(struct exec *e, struct error *err)
 {
+    const struct strv *command = e->command;
     if (command->count == 0 || str_empty(command->items[0]))
         return error_set(err, ERR_INVALID, "exec: the command is missing");
     HOLD(&e->rt->lock);
@@ -226,7 +221,7 @@ container_exec(struct runtime *rt, const char *id, const struct strv *command, i
     struct container *c = TRY_PTR(container_get(rt, id, err));
     struct cancel patience = patience_of(cancel, timeout_ns);
     struct exec e = {.rt = rt, .container = c, .command = command, .cancel = &patience};
-    int outcome = begin(&e, command, err);
+    int outcome = exec_begin(&e, err);
     if (outcome == 0)
         outcome = exec_and_collect(&e, result, err);
     if (outcome < 0) {

@@ -32,9 +32,11 @@ pod_info_json(struct runtime *rt, const char *id, struct error *err)
     HOLD(&rt->lock);
     struct pod *pod = TRY_PTR_OR_NULL(pod_find(rt, id, err));
     cleanup_free char *netns = pod_netns_path(rt, pod);
-    json_t *json = json_pack("{s:s, s:i, s:s, s:s, s:s, s:b, s:o, s:o?}", "sandboxID", pod->id, "pid", (int)pod->monitor.pid, "netns", netns,
-                             "cgroupParent", pod->cgroup_parent, "reason", pod->reason ? pod->reason : "", "networkAttached", pod->attached, "ips",
-                             strings(&pod->ips), "config", fields_to_json(&pod_config_fields, pod->config, NULL));
+    json_t *json =
+        json_pack("{s:s, s:i, s:s, s:s, s:s, s:b, s:o, s:o?, s:o?, s:o?}", "sandboxID", pod->id, "pid", (int)pod->monitor.pid, "netns", netns,
+                  "cgroupParent", pod->cgroup_parent, "reason", pod->reason ? pod->reason : "", "networkAttached", pod->attached, "ips",
+                  strings(&pod->ips), "config", fields_to_json(&pod_config_fields, pod->config, NULL), "overhead",
+                  fields_to_json(&resources_fields, &pod->overhead, NULL), "resources", fields_to_json(&resources_fields, &pod->resources, NULL));
     pod_unref(pod);
     return dump(json);
 }

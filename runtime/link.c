@@ -106,8 +106,8 @@ static const struct {
     int errnum;
     enum error_kind kind;
 } refusals[] = {
-    {EBUSY, ERR_PRECONDITION}, {ENOENT, ERR_NOT_FOUND}, {EEXIST, ERR_EXISTS},
-    {EINVAL, ERR_INVALID},     {EAGAIN, ERR_EXHAUSTED}, {ENOSYS, ERR_UNSUPPORTED},
+    {EBUSY, ERR_PRECONDITION}, {ENOENT, ERR_NOT_FOUND},   {EEXIST, ERR_EXISTS},      {EINVAL, ERR_INVALID},
+    {EAGAIN, ERR_EXHAUSTED},   {ETIMEDOUT, ERR_DEADLINE}, {ENOSYS, ERR_UNSUPPORTED},
 };
 
 static int
@@ -415,18 +415,50 @@ kill_exec(struct link *link, uint32_t serial)
     (void)exchange_run(&x, patience(link), "killing an exec", NULL, &ignored);
 }
 
-int
-link_exec(struct link *link, const struct link_exec *exec, const struct cancel *cancel, int *status, int *failed_op, struct error *err)
+static void
+close_if_open(int fd)
+{
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+static void
+put_stdio(struct message *request, const int stdio[3], int console)
 {
     static const enum protocol_fd roles[3] = {FD_STDIN, FD_STDOUT, FD_STDERR};
+    for (int i = 0; i < 3; i++)
+        protocol_put_fd(request, roles[i], stdio[i]);
+    protocol_put_fd(request, FD_CONSOLE, console);
+}
+
+static void
+close_stdio(int stdio[3], int *console)
+{
+    for (int i = 0; i < 3; i++)
+        close_if_open(steal(stdio[i]));
+    close_if_open(steal(*console));
+}
+
+static int
+send_exec(struct exchange *x, struct link *link, const struct link_exec *exec, struct error *err)
+{
+    TRY(begin_named(x, link, PROTOCOL_EXEC, exec->container_id, err));
+    protocol_put_fd(&x->request, FD_SPEC, exec->spec);
+    protocol_put_fd(&x->request, FD_CGROUP, exec->cgroup);
+    put_stdio(&x->request, exec->stdio, exec->console);
+    return exchange_send(x, err);
+}
+
+int
+link_exec(struct link *link, struct link_exec *exec, const struct cancel *cancel, int *status, int *failed_op, struct error *err)
+{
     EXCHANGE(x);
     *failed_op = -1;
-    TRY(begin_named(&x, link, PROTOCOL_EXEC, exec->container_id, err));
-    protocol_put_fd(&x.request, FD_SPEC, exec->spec);
-    protocol_put_fd(&x.request, FD_CGROUP, exec->cgroup);
-    for (int i = 0; i < 3; i++)
-        protocol_put_fd(&x.request, roles[i], exec->stdio[i]);
-    TRY(exchange_send(&x, err));
+    int sent = send_exec(&x, link, exec, err);
+    if (exec->take_fds)
+        close_stdio(exec->stdio, &exec->console);
+    if (sent < 0)
+        return -1;
     struct error why = {0}, ignored;
     if (exchange_wait(&x, cancel, INT64_MAX, "running the command", &why) < 0) {
         if (why.kind == ERR_DEADLINE || why.kind == ERR_CANCELLED) {
@@ -440,6 +472,28 @@ link_exec(struct link *link, const struct link_exec *exec, const struct cancel *
     TRY(exchange_check(&x, failed_op, err));
     *status = (int)message_i64(&x.answer, TAG_STATUS);
     return 0;
+}
+
+/* Attached clients. */
+
+static int
+send_attach(struct exchange *x, struct link *link, const struct link_attach *attach, struct error *err)
+{
+    TRY(begin_named(x, link, PROTOCOL_ATTACH, attach->container_id, err));
+    put_stdio(&x->request, attach->stdio, attach->console);
+    return exchange_send(x, err);
+}
+
+int
+link_attach(struct link *link, struct link_attach *attach, struct error *err)
+{
+    EXCHANGE(x);
+    int sent = send_attach(&x, link, attach, err);
+    close_stdio(attach->stdio, &attach->console);
+    if (sent < 0)
+        return -1;
+    TRY(exchange_wait(&x, NULL, INT64_MAX, "attached", err));
+    return exchange_check(&x, NULL, err);
 }
 
 /* The end. */

@@ -94,13 +94,25 @@ int link_reopen_log(struct link *link, const char *container_id, struct error *e
 
 struct link_exec {
     const char *container_id;
-    int spec;     /* memfd, borrowed; begins with SPEC_SETNS of the container's mount and cgroup namespaces */
-    int cgroup;   /* of its own, for killing; cloned into it; -1: none */
-    int stdio[3]; /* borrowed; -1: /dev/null */
+    int spec;      /* memfd, borrowed; begins with SPEC_SETNS of the container's mount and cgroup namespaces */
+    int cgroup;    /* of its own, for killing; cloned into it; -1: none */
+    int stdio[3];  /* -1: /dev/null */
+    int console;   /* of a spec with SPEC_CONSOLE: a socket on which the terminal's master comes (runtime/fd_pass.h); -1 */
+    bool take_fds; /* stdio and console are closed as soon as the monitor has them, and become -1 here; else they are borrowed */
 };
 /* Run a process in a container and wait for its end: 0 with *status as exit_report.status. When `cancel` ends first, the exec's whole tree is killed
  * and -1 with ERR_DEADLINE or ERR_CANCELLED is returned once it is gone. failed_op as above where it could not be launched. */
-int link_exec(struct link *link, const struct link_exec *exec, const struct cancel *cancel, int *status, int *failed_op, struct error *err);
+int link_exec(struct link *link, struct link_exec *exec, const struct cancel *cancel, int *status, int *failed_op, struct error *err);
+
+struct link_attach {
+    const char *container_id;
+    int stdio[3]; /* pipes: the read end for its stdin, the write ends for its output; -1: not wanted. Closed once the monitor has them, or if it does
+                     not get them */
+    int console;  /* as link_exec's */
+};
+/* Take part in a running container's stdio until its output has ended or the other ends of all pipes are closed (0), or the client was too slow and
+ * is detached. An older monitor may not know the request: ERR_UNSUPPORTED. */
+int link_attach(struct link *link, struct link_attach *attach, struct error *err);
 
 /* The pod is stopped: the monitor kills what is left, flushes logs and records, and ends; returns when it is gone (bounded; then it is killed). Frees
  * the link. */

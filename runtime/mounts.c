@@ -132,8 +132,9 @@ add_requested(struct mounts *mounts)
     };
     for (size_t i = 0; i < mounts->config->mount_count; i++) {
         const struct mount_request *request = &mounts->config->mounts[i];
-        uint64_t flags =
-            SPEC_BIND_RECURSIVE | (request->readonly ? SPEC_BIND_READONLY : 0) | (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0);
+        uint64_t flags = SPEC_BIND_RECURSIVE | (request->readonly ? SPEC_BIND_READONLY : 0) |
+                         (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0) | (request->nosuid ? SPEC_BIND_NOSUID : 0) |
+                         (request->nodev ? SPEC_BIND_NODEV : 0) | (request->noexec ? SPEC_BIND_NOEXEC : 0);
         add(mounts, path_clean(request->container_path), SPEC_BIND,
             (struct spec_args){.text = {request->host_path}, .number = {flags, propagations[request->propagation]}});
     }

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/change.h"
 #include "runtime/configs.h"
 
 /* ---- references ---- */
@@ -35,6 +36,8 @@ pod_unref(struct pod *pod)
     free(pod->cgroup_parent);
     strv_free(&pod->ips);
     free(pod->reason);
+    resources_free(&pod->overhead);
+    resources_free(&pod->resources);
     free(pod);
 }
 
@@ -53,6 +56,8 @@ container_unref(struct container *c)
     free(c->log_path);
     strv_free(&c->credentials.groups);
     free(c->credentials.home);
+    free(c->credentials.filter);
+    free(c->credentials.profile);
     free(c->reason);
     free(c->message);
     resources_free(&c->resources);
@@ -124,13 +129,13 @@ pod_find(struct runtime *rt, const char *id, struct error *err)
     if (id && strlen(id) == ID_LENGTH)
         HASH_FIND(by_id, rt->pods_by_id, id, ID_LENGTH, found);
     else if (id && id_prefix_valid(id))
-        HASH_ITER(by_id, rt->pods_by_id, pod, next)
-    if (pod->phase != POD_PHASE_MAKING && str_starts(pod->id, id)) {
-        ambiguous = found != NULL;
-        found = pod;
-        if (ambiguous)
-            break;
-    }
+        HASH_ITER (by_id, rt->pods_by_id, pod, next)
+            if (pod->phase != POD_PHASE_MAKING && str_starts(pod->id, id)) {
+                ambiguous = found != NULL;
+                found = pod;
+                if (ambiguous)
+                    break;
+            }
     if (!found || ambiguous || found->phase == POD_PHASE_MAKING) {
         lookup_failed("pod", id, ambiguous, err);
         return NULL;
@@ -146,13 +151,13 @@ container_find(struct runtime *rt, const char *id, struct error *err)
     if (id && strlen(id) == ID_LENGTH)
         HASH_FIND(by_id, rt->containers_by_id, id, ID_LENGTH, found);
     else if (id && id_prefix_valid(id))
-        HASH_ITER(by_id, rt->containers_by_id, c, next)
-    if (c->phase != CONTAINER_PHASE_MAKING && str_starts(c->id, id)) {
-        ambiguous = found != NULL;
-        found = c;
-        if (ambiguous)
-            break;
-    }
+        HASH_ITER (by_id, rt->containers_by_id, c, next)
+            if (c->phase != CONTAINER_PHASE_MAKING && str_starts(c->id, id)) {
+                ambiguous = found != NULL;
+                found = c;
+                if (ambiguous)
+                    break;
+            }
     if (!found || ambiguous || found->phase == CONTAINER_PHASE_MAKING) {
         lookup_failed("container", id, ambiguous, err);
         return NULL;
@@ -181,9 +186,9 @@ pod_containers(struct runtime *rt, const struct pod *pod, size_t *count)
     struct container *c, *next;
     struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
     *count = 0;
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    if (c->pod == pod)
-        list[(*count)++] = container_reference(c);
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        if (c->pod == pod)
+            list[(*count)++] = container_reference(c);
     return list;
 }
 
@@ -249,12 +254,22 @@ static const unsigned container_moves[] = {
 };
 
 bool
-container_move(struct container *c, enum container_phase to)
+container_move(struct runtime *rt, struct container *c, enum container_phase to)
 {
-    if (!(container_moves[c->phase] & 1U << to))
+    static const enum change_kind kinds[] = {
+        [CONTAINER_PHASE_CREATED] = CHANGE_CREATED,
+        [CONTAINER_PHASE_RUNNING] = CHANGE_STARTED,
+        [CONTAINER_PHASE_EXITED] = CHANGE_STOPPED,
+        [CONTAINER_PHASE_REMOVED] = CHANGE_DELETED,
+    };
+    enum container_phase from = c->phase;
+    if (!(container_moves[from] & 1U << to))
         return false;
     c->phase = to;
     waiters_wake(&c->waiters);
+    /* What was never there does not go. */
+    if (from != CONTAINER_PHASE_MAKING || to != CONTAINER_PHASE_REMOVED)
+        change_tell(rt, kinds[to], c->id, c->pod);
     return true;
 }
 

@@ -24,8 +24,14 @@
 
 struct janitor;
 struct meter;
+struct seccomp_store;
 
 enum pod_phase { POD_PHASE_MAKING, POD_PHASE_READY, POD_PHASE_NOTREADY, POD_PHASE_REMOVED };
+
+/* For nano cores. */
+struct stats_sample {
+    int64_t time_ns, cpu_ns, nano_cores;
+};
 
 struct pod {
     char id[ID_SIZE];
@@ -35,19 +41,21 @@ struct pod {
     uint64_t sequence;         /* order of making: a counter, as clocks jump */
     int64_t created_ns;
 
-    int references;                  /* [lock] */
-    enum pod_phase phase;            /* [lock] */
-    bool stopping;                   /* [lock] no new container, exec or start */
-    struct operation *operation;     /* [lock] while MAKING */
-    struct turn turn;                /* [lock] */
-    struct link *link;               /* [lock] NULL: no monitor */
-    int link_users;                  /* [lock] calls that use it now: it is freed when none is left */
-    struct waiters link_waiters;     /* [lock] */
-    struct process_identity monitor; /* [lock] */
-    bool meeting;                    /* [lock] recovered, its monitor is not met yet */
-    bool attached;                   /* [lock] network_attach was begun and not undone */
-    struct strv ips;                 /* [lock] */
-    char *reason;                    /* [lock] */
+    int references;                       /* [lock] */
+    enum pod_phase phase;                 /* [lock] */
+    bool stopping;                        /* [lock] no new container, exec or start */
+    struct operation *operation;          /* [lock] while MAKING */
+    struct turn turn;                     /* [lock] */
+    struct link *link;                    /* [lock] NULL: no monitor */
+    int link_users;                       /* [lock] calls that use it now: it is freed when none is left */
+    struct waiters link_waiters;          /* [lock] */
+    struct process_identity monitor;      /* [lock] */
+    bool meeting;                         /* [lock] recovered, its monitor is not met yet */
+    bool attached;                        /* [lock] network_attach was begun and not undone */
+    struct strv ips;                      /* [lock] */
+    char *reason;                         /* [lock] */
+    struct resources overhead, resources; /* [lock] as last told by pod_update */
+    struct stats_sample last_sample;      /* [lock] */
     UT_hash_handle by_id, by_key;
 };
 
@@ -58,6 +66,8 @@ struct credentials {
     int64_t uid, gid;
     struct strv groups; /* decimal */
     char *home;
+    char *profile; /* of AppArmor, "" none */
+    char *filter;  /* name of its seccomp program (runtime/seccomp.h), "" none */
 };
 
 struct container {
@@ -71,23 +81,22 @@ struct container {
     int64_t created_ns;
     struct credentials credentials;
 
-    int references;                  /* [lock] */
-    enum container_phase phase;      /* [lock] moved by container_move only */
-    struct operation *operation;     /* [lock] while MAKING */
-    struct turn turn;                /* [lock] */
-    struct waiters waiters;          /* [lock] woken at every move and when stop_deadline_ns comes nearer */
-    pid_t pid;                       /* [lock] 0: none */
-    int64_t started_ns, finished_ns; /* [lock] wall clock */
-    int exit_code;                   /* [lock] */
-    bool exited;                     /* [lock] its exit was reported: also before its CREATED was recorded */
-    char *reason, *message;          /* [lock] */
-    struct resources resources;      /* [lock] in force */
-    int64_t stop_deadline_ns;        /* [lock] monotonic; the earliest end of grace asked for; INT64_MAX: nobody stops it */
-    bool signalled;                  /* [lock] the stop signal was sent */
-    uint64_t execs;                  /* [lock] counter for names of exec cgroups */
-    struct stats_sample {
-        int64_t time_ns, cpu_ns;
-    } last_sample;                                             /* [lock] for nano cores */
+    int references;              /* [lock] */
+    enum container_phase phase;  /* [lock] moved by container_move only */
+    bool starting;               /* [lock] its start is under way: an end that is reported meanwhile waits for it, so that it ran before it ended */
+    struct operation *operation; /* [lock] while MAKING */
+    struct turn turn;            /* [lock] */
+    struct waiters waiters;      /* [lock] woken at every move and when stop_deadline_ns comes nearer */
+    pid_t pid;                   /* [lock] 0: none */
+    int64_t started_ns, finished_ns;                           /* [lock] wall clock */
+    int exit_code;                                             /* [lock] */
+    bool exited;                                               /* [lock] its exit was reported: also before its CREATED was recorded */
+    char *reason, *message;                                    /* [lock] */
+    struct resources resources;                                /* [lock] in force */
+    int64_t stop_deadline_ns;                                  /* [lock] monotonic; the earliest end of grace asked for; INT64_MAX: nobody stops it */
+    bool signalled;                                            /* [lock] the stop signal was sent */
+    uint64_t execs;                                            /* [lock] counter for names of exec cgroups */
+    struct stats_sample last_sample;                           /* [lock] */
     int64_t writable_bytes, writable_inodes, writable_time_ns; /* [lock] as last walked */
     UT_hash_handle by_id, by_key;
 };
@@ -109,10 +118,12 @@ struct runtime {
     struct janitor *janitor; /* swift jobs: flushes, cgroups */
     struct janitor *sweeper; /* slow ones: deleting trees */
     struct meter *meter;
+    struct seccomp_store *seccomp;
     pthread_mutex_t parents_lock; /* held while parents of cgroups are made or removed; taken before `lock` */
 
     pthread_mutex_t lock;
     uint64_t sequence;                                      /* [lock] the last one given */
+    int64_t last_stamp_ns;                                  /* [lock] time of the last change or snapshot */
     struct pod *pods_by_id, *pods_by_key;                   /* [lock] */
     struct container *containers_by_id, *containers_by_key; /* [lock] */
     struct strv set_aside;                                  /* [lock] records set aside: "pods/ID: why" */
@@ -171,9 +182,13 @@ void pod_release_link(struct runtime *rt, struct pod *pod);
 int pod_error(const struct pod *pod, struct error *err);
 int container_error(const struct container *container, struct error *err);
 
-/* The only place where a container's phase changes, with the lock held: checks the move, wakes who waits. False where the table does not have it
- * (then nothing is changed: an exit was reported before, say). */
-bool container_move(struct container *container, enum container_phase to);
+/* The only place where a container's phase changes, with the lock held: checks the move, wakes who waits, tells of the change. False where the table
+ * does not have it (then nothing is changed: an exit was reported before, say). */
+bool container_move(struct runtime *rt, struct container *container, enum container_phase to);
+
+/* What callers see of it; with the lock held. */
+void pod_fill_status(const struct runtime *rt, const struct pod *pod, struct pod_status *out);
+void container_fill_status(const struct container *container, struct container_status *out);
 
 /* References to configurations (pod_config_new makes the first). Any thread. */
 struct pod_config *pod_config_share(const struct pod_config *config);

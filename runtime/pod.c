@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/change.h"
 #include "runtime/configs.h"
 #include "runtime/container_remove.h"
 #include "runtime/etc_files.h"
@@ -223,8 +224,10 @@ forget(struct runtime *rt, struct pod *pod)
     pthread_mutex_lock(&rt->lock);
     bool first = pod->phase != POD_PHASE_REMOVED;
     pod->phase = POD_PHASE_REMOVED;
-    if (first)
+    if (first) {
+        change_tell(rt, CHANGE_DELETED, pod->id, pod);
         pod_list_out(rt, pod);
+    }
     pthread_mutex_unlock(&rt->lock);
     if (!first)
         return;
@@ -260,11 +263,59 @@ pod_remove(struct runtime *rt, const char *id, const struct cancel *cancel, stru
     return result;
 }
 
-/* ---- status ---- */
+/* ---- update ---- */
 
 /* With the lock held. */
 static void
-fill_status(const struct runtime *rt, const struct pod *pod, struct pod_status *out)
+replace(struct resources *old, const struct resources *given)
+{
+    if (!given)
+        return;
+    resources_free(old);
+    resources_copy(old, given);
+}
+
+static int
+keep_update(struct runtime *rt, struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    HOLD(&rt->lock);
+    if (pod->phase != POD_PHASE_READY)
+        return error_set(err, ERR_PRECONDITION, "it is not ready");
+    replace(&pod->overhead, overhead);
+    replace(&pod->resources, resources);
+    return 0;
+}
+
+static int
+update_pod(struct runtime *rt, struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    if (overhead)
+        TRY(validate_resources(overhead, err));
+    if (resources)
+        TRY(validate_resources(resources, err));
+    TRY(keep_update(rt, pod, overhead, resources, err));
+    return record_pod_state(rt, pod, err);
+}
+
+int
+pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    struct pod *pod = TRY_PTR(pod_get(rt, id, err));
+    int result = take_turn(rt, pod, "updating the pod", NULL, err);
+    if (result == 0) {
+        result = update_pod(rt, pod, overhead, resources, err);
+        give_turn(rt, pod);
+    }
+    if (result < 0)
+        pod_error(pod, err);
+    pod_put(rt, pod);
+    return result;
+}
+
+/* ---- status ---- */
+
+void
+pod_fill_status(const struct runtime *rt, const struct pod *pod, struct pod_status *out)
 {
     *out = (struct pod_status){
         .config = pod_config_share(pod->config),
@@ -283,7 +334,7 @@ pod_status(struct runtime *rt, const char *id, struct pod_status *out, struct er
 {
     HOLD(&rt->lock);
     struct pod *pod = TRY_PTR(pod_find(rt, id, err));
-    fill_status(rt, pod, out);
+    pod_fill_status(rt, pod, out);
     pod_unref(pod);
     return 0;
 }
@@ -302,13 +353,13 @@ pod_list(struct runtime *rt, size_t *count)
     struct pod *pod, *next;
     size_t room = HASH_CNT(by_id, rt->pods_by_id), n = 0;
     cleanup_free struct pod **pods = mem_zalloc(room, sizeof(struct pod *));
-    HASH_ITER(by_id, rt->pods_by_id, pod, next)
-    if (pod->phase == POD_PHASE_READY || pod->phase == POD_PHASE_NOTREADY)
-        pods[n++] = pod;
+    HASH_ITER (by_id, rt->pods_by_id, pod, next)
+        if (pod->phase == POD_PHASE_READY || pod->phase == POD_PHASE_NOTREADY)
+            pods[n++] = pod;
     qsort(pods, n, sizeof(struct pod *), newest_first);
     struct pod_status *list = mem_zalloc(n, sizeof *list);
     for (size_t i = 0; i < n; i++)
-        fill_status(rt, pods[i], &list[i]);
+        pod_fill_status(rt, pods[i], &list[i]);
     *count = n;
     return list;
 }

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "runtime/change.h"
 #include "runtime/container_spec.h"
 #include "runtime/etc_files.h"
 #include "runtime/janitor.h"
@@ -84,9 +85,9 @@ parent_in_use(struct runtime *rt, const char *parent)
     HOLD(&rt->lock);
     struct pod *pod, *next;
     size_t length = strlen(parent);
-    HASH_ITER(by_id, rt->pods_by_id, pod, next)
-    if (str_starts(pod->cgroup_parent, parent) && (pod->cgroup_parent[length] == '\0' || pod->cgroup_parent[length] == '/'))
-        return true;
+    HASH_ITER (by_id, rt->pods_by_id, pod, next)
+        if (str_starts(pod->cgroup_parent, parent) && (pod->cgroup_parent[length] == '\0' || pod->cgroup_parent[length] == '/'))
+            return true;
     return false;
 }
 
@@ -343,20 +344,31 @@ set_phase(struct making *m, enum pod_phase phase)
     m->pod->phase = phase;
 }
 
+static void
+tell(struct making *m, enum change_kind kind)
+{
+    HOLD(&m->rt->lock);
+    change_tell(m->rt, kind, m->pod->id, m->pod);
+}
+
 static int
 make_state(struct making *m, struct error *err)
 {
     set_phase(m, POD_PHASE_READY);
-    if (record_pod_state(m->rt, m->pod, err) == 0)
-        return 0;
-    set_phase(m, POD_PHASE_MAKING);
-    return -1;
+    if (record_pod_state(m->rt, m->pod, err) < 0) {
+        set_phase(m, POD_PHASE_MAKING);
+        return -1;
+    }
+    tell(m, CHANGE_CREATED);
+    tell(m, CHANGE_STARTED);
+    return 0;
 }
 
 static void
 undo_state(struct making *m)
 {
     set_phase(m, POD_PHASE_MAKING);
+    tell(m, CHANGE_DELETED);
 }
 
 /* ---- the table ---- */

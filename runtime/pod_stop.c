@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/change.h"
 #include "runtime/container_exit.h"
 #include "runtime/janitor.h"
 #include "runtime/pod_steps.h"
@@ -101,13 +102,16 @@ static void
 move_to_notready(struct runtime *rt, struct pod *pod, const char *reason)
 {
     HOLD(&rt->lock);
+    bool was_ready = pod->phase == POD_PHASE_READY;
     pod->phase = POD_PHASE_NOTREADY;
     pod->stopping = false;
     pod->monitor = (struct process_identity){0};
-    if (str_empty(reason))
-        return;
-    free(pod->reason);
-    pod->reason = str_dup(reason);
+    if (!str_empty(reason)) {
+        free(pod->reason);
+        pod->reason = str_dup(reason);
+    }
+    if (was_ready)
+        change_tell(rt, CHANGE_STOPPED, pod->id, pod);
 }
 
 /* A monitor flushes the exit records of its containers itself, unless it ends before. */

@@ -13,9 +13,11 @@
  *   KILL       ID                                                                          –
  *   DELETE     ID                                                                          –            when it is gone
  *   REOPEN     ID                                                                          –            when the new file is open
- *   EXEC       ID; fds SPEC CGROUP STDIN STDOUT STDERR                                      STATUS       when it has ended
+ *   EXEC       ID; fds SPEC CGROUP STDIN STDOUT STDERR CONSOLE                              STATUS       when it has ended
  *   EXEC_KILL  TARGET (the EXEC's serial)                                                  –            the EXEC is answered as well
  *   END        –                                                                           –            then the monitor ends
+ *   ATTACH     ID; fds STDIN STDOUT STDERR (pipes) CONSOLE                                  –            when the container's output has ended, or
+ * crispd has closed its ends
  *
  * An answer with errnum ≠ 0 has FAILED_OP where an operation of the spec failed, and WORDS (the step) or REFUSAL where the errno alone says too
  * little. */
@@ -39,6 +41,7 @@ enum protocol_type {
     PROTOCOL_EXEC,
     PROTOCOL_EXEC_KILL,
     PROTOCOL_END,
+    PROTOCOL_ATTACH,
     PROTOCOL_TYPE_COUNT,
 };
 
@@ -73,7 +76,18 @@ enum protocol_flag {
     FLAG_NEW_PID_NS = 16,
 };
 
-enum protocol_fd { FD_POD_SPEC = 1, FD_STATE_DIR, FD_CONTAINERS_DIR, FD_SPEC, FD_CGROUP, FD_PID_NS, FD_STDIN, FD_STDOUT, FD_STDERR };
+enum protocol_fd {
+    FD_POD_SPEC = 1,
+    FD_STATE_DIR,
+    FD_CONTAINERS_DIR,
+    FD_SPEC,
+    FD_CGROUP,
+    FD_PID_NS,
+    FD_STDIN,
+    FD_STDOUT,
+    FD_STDERR,
+    FD_CONSOLE, /* a socket on which the terminal's master is sent (runtime/fd_pass.h), where there is one */
+};
 
 enum protocol_state { STATE_CREATED = 1, STATE_RUNNING, STATE_EXITED };
 

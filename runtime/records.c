@@ -28,6 +28,7 @@ struct pod_record {
     int monitor_pid;
     bool attached;
     struct strv ips;
+    struct resources overhead, resources;
 };
 
 static const struct field pod_record_list[] = {
@@ -43,12 +44,14 @@ static const struct field pod_record_list[] = {
     F(pod_record, monitor_pid, INT),
     F(pod_record, attached, BOOL),
     F(pod_record, ips, STRV),
+    {.name = "overhead", .type = FIELD_STRUCT, .offset = offsetof(struct pod_record, overhead), .of = &resources_fields},
+    {.name = "resources", .type = FIELD_STRUCT, .offset = offsetof(struct pod_record, resources), .of = &resources_fields},
 };
 static const struct fields pod_record_fields = FIELDS(struct pod_record, pod_record_list);
 
 struct container_record {
     int version, phase;
-    char *id, *cgroup, *log_path, *reason, *message, *home;
+    char *id, *cgroup, *log_path, *reason, *message, *home, *filter, *profile;
     uint64_t sequence;
     int64_t created_ns, started_ns, finished_ns, uid, gid;
     int exit_code, pid;
@@ -65,6 +68,8 @@ static const struct field container_record_list[] = {
     F(container_record, reason, STRING),
     F(container_record, message, STRING),
     F(container_record, home, STRING),
+    F(container_record, filter, STRING),
+    F(container_record, profile, STRING),
     F(container_record, sequence, U64),
     F(container_record, created_ns, I64),
     F(container_record, started_ns, I64),
@@ -184,6 +189,8 @@ record_pod_state(struct runtime *rt, struct pod *pod, struct error *err)
     record.boot_id = str_dup(pod->monitor.boot_id[0] ? pod->monitor.boot_id : rt->boot_id);
     record.reason = str_dup(pod->reason);
     strv_copy(&ips, &pod->ips);
+    resources_copy(&record.overhead, &pod->overhead);
+    resources_copy(&record.resources, &pod->resources);
     pthread_mutex_unlock(&rt->lock);
     record.ips = ips;
     cleanup_free char *path = str_printf("pods/%s/record", pod->id);
@@ -191,6 +198,8 @@ record_pod_state(struct runtime *rt, struct pod *pod, struct error *err)
     free(record.boot_id);
     free(record.reason);
     strv_free(&ips);
+    resources_free(&record.overhead);
+    resources_free(&record.resources);
     return result;
 }
 
@@ -219,6 +228,8 @@ record_container_state(struct runtime *rt, struct container *c, struct error *er
                                       .uid = c->credentials.uid,
                                       .gid = c->credentials.gid,
                                       .home = c->credentials.home,
+                                      .filter = c->credentials.filter,
+                                      .profile = c->credentials.profile,
                                       .groups = c->credentials.groups};
     pthread_mutex_lock(&rt->lock);
     record.phase = (int)c->phase;
@@ -373,6 +384,9 @@ pod_adopt_record(struct pod *pod, struct pod_record *record)
     pod->reason = steal(record->reason);
     pod->ips = record->ips;
     record->ips = (struct strv){0};
+    pod->overhead = record->overhead;
+    pod->resources = record->resources;
+    record->overhead = record->resources = (struct resources){0};
     fields_free(&pod_record_fields, record);
 }
 
@@ -433,6 +447,8 @@ container_adopt_record(struct container *c, struct container_record *record)
     c->credentials.gid = record->gid;
     c->credentials.groups = record->groups;
     c->credentials.home = steal(record->home);
+    c->credentials.filter = steal(record->filter);
+    c->credentials.profile = steal(record->profile);
     free(c->cgroup);
     c->cgroup = steal(record->cgroup);
     c->log_path = steal(record->log_path);

@@ -16,6 +16,7 @@
 #include "runtime/pod_steps.h"
 #include "runtime/pod_stop.h"
 #include "runtime/records.h"
+#include "runtime/seccomp.h"
 
 /* For one monitor to answer; they are met in parallel. */
 static const int64_t meeting_ns = 10 * NS_PER_SECOND;
@@ -241,13 +242,13 @@ believe(struct runtime *rt, const struct link_container *said)
         return;
     if (said->state == LINK_EXITED) {
         c->started_ns = said->started_ns ? said->started_ns : c->started_ns;
-        (void)container_end(c, &said->exit, "", "");
+        (void)container_end(rt, c, &said->exit, "", "");
         return;
     }
     c->pid = c->phase == CONTAINER_PHASE_EXITED ? 0 : said->pid;
     if (said->state == LINK_RUNNING) {
         c->started_ns = said->started_ns;
-        (void)container_move(c, CONTAINER_PHASE_RUNNING);
+        (void)container_move(rt, c, CONTAINER_PHASE_RUNNING);
     }
 }
 
@@ -389,8 +390,7 @@ plan_meetings(struct runtime *rt, size_t *count)
     struct pod *pod, *next;
     struct meeting **list = mem_zalloc(HASH_CNT(by_id, rt->pods_by_id) + 1, sizeof *list);
     *count = 0;
-    HASH_ITER(by_id, rt->pods_by_id, pod, next)
-    {
+    HASH_ITER (by_id, rt->pods_by_id, pod, next) {
         if (!needs_recovery(pod))
             continue;
         (void)turn_take(&pod->turn, &rt->lock, "meeting its monitor", NULL, NULL);
@@ -411,9 +411,9 @@ settle_containers(struct runtime *rt)
     size_t count = 0;
     pthread_mutex_lock(&rt->lock);
     struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    if (!needs_recovery(c->pod) && c->phase != CONTAINER_PHASE_EXITED)
-        list[count++] = container_reference(c);
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        if (!needs_recovery(c->pod) && c->phase != CONTAINER_PHASE_EXITED)
+            list[count++] = container_reference(c);
     pthread_mutex_unlock(&rt->lock);
     for (size_t i = 0; i < count; i++) {
         (void)cgroup_kill(&rt->cgroups, list[i]->cgroup, NULL);
@@ -474,6 +474,18 @@ clear_default_parent(struct runtime *rt)
     pod_cgroup_parent_release(rt, parent);
 }
 
+static void
+clear_seccomp_programs(struct runtime *rt)
+{
+    cleanup_strv struct strv used = {0};
+    struct container *c, *next;
+    pthread_mutex_lock(&rt->lock);
+    HASH_ITER(by_id, rt->containers_by_id, c, next)
+    strv_add(&used, c->credentials.filter ? c->credentials.filter : "");
+    pthread_mutex_unlock(&rt->lock);
+    seccomp_store_keep(rt->seccomp, &used);
+}
+
 /* Addresses and rules of pods that are not recorded here. */
 static void
 collect_network(struct runtime *rt, const struct unfinished *unfinished)
@@ -481,8 +493,8 @@ collect_network(struct runtime *rt, const struct unfinished *unfinished)
     cleanup_strv struct strv ids = {0};
     struct pod *pod, *next;
     pthread_mutex_lock(&rt->lock);
-    HASH_ITER(by_id, rt->pods_by_id, pod, next)
-    strv_add(&ids, pod->id);
+    HASH_ITER (by_id, rt->pods_by_id, pod, next)
+        strv_add(&ids, pod->id);
     pthread_mutex_unlock(&rt->lock);
     for (size_t i = 0; i < unfinished->count; i++)
         strv_add(&ids, unfinished->pods[i]->id);
@@ -504,6 +516,7 @@ recovery_begin(struct runtime *rt)
     settle_containers(rt);
     clear_strays(rt, &unfinished);
     clear_default_parent(rt);
+    clear_seccomp_programs(rt);
     collect_network(rt, &unfinished);
     struct meeting **meetings = plan_meetings(rt, &count);
     for (size_t i = 0; i < count; i++)

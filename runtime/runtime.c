@@ -20,6 +20,7 @@
 #include "runtime/objects.h"
 #include "runtime/pod_stop.h"
 #include "runtime/recovery.h"
+#include "runtime/seccomp.h"
 
 static const int64_t monitor_answers_ns = 5 * NS_PER_SECOND;
 
@@ -32,6 +33,11 @@ copy_options(struct runtime_options *to, const struct runtime_options *from)
     to->monitor_program = str_dup(from->monitor_program);
     to->layers_dir = str_dup(from->layers_dir);
     to->cgroup_parent = str_dup(from->cgroup_parent);
+    to->seccomp_unset = str_dup(from->seccomp_unset);
+    to->cdi_dirs = to->masked_paths = to->readonly_paths = (struct strv){0};
+    strv_copy(&to->cdi_dirs, &from->cdi_dirs);
+    strv_copy(&to->masked_paths, &from->masked_paths);
+    strv_copy(&to->readonly_paths, &from->readonly_paths);
     to->monitor_cgroup = NULL;
     to->network = (struct network_options){0};
 }
@@ -44,6 +50,10 @@ free_options(struct runtime_options *options)
     free((char *)(uintptr_t)options->monitor_program);
     free((char *)(uintptr_t)options->layers_dir);
     free((char *)(uintptr_t)options->cgroup_parent);
+    free((char *)(uintptr_t)options->seccomp_unset);
+    strv_free(&options->cdi_dirs);
+    strv_free(&options->masked_paths);
+    strv_free(&options->readonly_paths);
 }
 
 static int
@@ -155,6 +165,8 @@ open_parts(struct runtime *rt, const struct runtime_options *options, struct err
     TRY(janitor_open(rt, &rt->janitor, err));
     TRY(janitor_open(rt, &rt->sweeper, err));
     rt->meter = meter_open(rt);
+    cleanup_free char *programs = str_printf("%s/seccomp", rt->options.root);
+    TRY(seccomp_store_open(programs, &rt->seccomp, err));
     TRY(network_open(&options->network, &rt->network, err));
     const struct hub_options hub = {.monitor_program = rt->options.monitor_program,
                                     .answer_timeout_ns = monitor_answers_ns,
@@ -248,6 +260,7 @@ runtime_close(struct runtime *rt)
     close_directories(rt);
     release_cgroups(rt);
     free_options(&rt->options);
+    seccomp_store_close(rt->seccomp);
     free(rt->rootfs_dir);
     free(rt->netns_dir);
     free(rt->etc_dir);

@@ -26,26 +26,35 @@
 #include "base/id.h"
 #include "base/str.h"
 #include "runtime/network/network.h"
+#include "runtime/usage.h"
 
 struct runtime;
+struct change;
 
 /* ---- what the operator configured; copied by runtime_open ---- */
 struct runtime_options {
-    const char *root;                           /* /var/lib/crisp */
-    const char *state;                          /* /run/crisp */
-    const char *monitor_program;                /* path of crisp-monitor */
-    const char *layers_dir;                     /* where image layers are (lowerdirs are names relative to it) */
-    const char *cgroup_parent;                  /* for pods whose request names none: "/crisp" */
-    const char *monitor_cgroup;                 /* parent of the monitors' cgroups: "/crisp-monitors" */
-    int64_t nofile_soft, nofile_hard;           /* rlimit of containers, clamped to what is allowed */
-    int64_t log_bytes_per_second;               /* 0: no limit */
-    int64_t pids_limit;                         /* of a container; 0: none */
+    const char *root;                         /* /var/lib/crisp */
+    const char *state;                        /* /run/crisp */
+    const char *monitor_program;              /* path of crisp-monitor */
+    const char *layers_dir;                   /* where image layers are (lowerdirs are names relative to it) */
+    const char *cgroup_parent;                /* for pods whose request names none: "/crisp" */
+    const char *monitor_cgroup;               /* parent of the monitors' cgroups: "/crisp-monitors" */
+    int64_t nofile_soft, nofile_hard;         /* rlimit of containers, clamped to what is allowed */
+    int64_t log_bytes_per_second;             /* 0: no limit */
+    int64_t pids_limit;                       /* of a container; 0: none */
+    const char *seccomp_unset;                /* profile of containers whose request names none: "unconfined", "runtime/default", "localhost/PATH" */
+    struct strv cdi_dirs;                     /* where CDI files are; the last holds */
+    struct strv masked_paths, readonly_paths; /* of containers whose request names neither [Kubernetes: procMount Default] */
     bool unprivileged_ports, unprivileged_ping; /* ports from 0 and ping allowed to all in pods with a network of their own */
     struct network_options network;
     void *arg;
     /* Layers a container runs on are held as long as it exists (imageservice), under its id. */
     int (*hold_layers)(void *arg, const struct strv *layers, const char *container_id, struct error *err);
     void (*release_layers)(void *arg, const char *container_id);
+    /* Pods and containers came, started, stopped, went: each change, in order; NULL: nobody wants to know. Takes `change` (change_free). Called with
+     * the runtime's lock held: it neither waits nor calls the runtime. */
+    void *changed_arg;
+    void (*changed)(void *arg, struct change *change);
 };
 
 /* ---- pods ---- */
@@ -110,11 +119,14 @@ enum mount_propagation { PROPAGATION_PRIVATE, PROPAGATION_HOST_TO_CONTAINER, PRO
 struct mount_request {
     char *container_path, *host_path;
     bool readonly, recursive_read_only;
+    bool nosuid, nodev, noexec;
     enum mount_propagation propagation;
 };
 
 struct device_request {
     char *container_path, *host_path, *permissions;
+    char *type; /* "" : what host_path is, and the rest means nothing; "b", "c": as follows */
+    int64_t major, minor, mode, uid, gid;
 };
 
 enum { NO_ID = -1 };
@@ -139,12 +151,15 @@ struct container_config {
     struct strv supplemental_groups; /* decimal */
     bool strict_groups;              /* those only, not the image's as well [CRI SupplementalGroupsPolicy] */
     bool privileged, readonly_rootfs, no_new_privs;
+    char *apparmor; /* "unconfined", "runtime/default", "localhost/NAME"; "" : the default where AppArmor is in charge */
+    char *seccomp;  /* "unconfined", "runtime/default", "localhost/PATH"; "" : runtime_options.seccomp_unset */
     struct strv add_capabilities, drop_capabilities, add_ambient_capabilities; /* "CAP_NET_ADMIN", "NET_ADMIN", "ALL" */
     struct strv masked_paths, readonly_paths;
     enum namespace_mode pid;
     char *target_id; /* NAMESPACE_TARGET: whose pid namespace */
     struct mount_request *mounts;
     size_t mount_count;
+    struct strv cdi_devices; /* "VENDOR/CLASS=NAME"; what they mean is added to this configuration */
     struct device_request *devices;
     size_t device_count;
     char *stop_signal; /* "SIGTERM", "15"; "" : SIGTERM */
@@ -170,6 +185,25 @@ struct container_status {
     struct strv groups;         /* and its supplemental groups, decimal */
 };
 
+/* A pod with its containers, all read at one moment. */
+struct pod_snapshot {
+    int64_t time_ns; /* wall clock, but later than that of any snapshot or change before */
+    struct pod_status pod;
+    struct container_status *containers;
+    size_t container_count;
+};
+
+enum change_kind { CHANGE_CREATED, CHANGE_STARTED, CHANGE_STOPPED, CHANGE_DELETED };
+
+/* What happened to a container, or to a pod: a pod is created and started at once. A container is STOPPED only after it was STARTED, unless it never
+ * ran. */
+struct change {
+    enum change_kind kind;
+    char id[ID_SIZE];
+    struct pod_snapshot after; /* of what was deleted the pod is still there, the container is not */
+};
+void change_free(struct change *change);
+
 /* ---- life of the runtime ---- */
 
 /* Open the state: make directories, take in every record (a torn, damaged or duplicate one is set aside and logged: recovery is never fatal), meet
@@ -193,10 +227,15 @@ int pod_stop(struct runtime *rt, const char *id, const struct cancel *cancel, st
 /* Removes it with its containers, stopping what runs. Unknown: OK. [CRI RemovePodSandbox] */
 int pod_remove(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err);
 int pod_status(struct runtime *rt, const char *id, struct pod_status *out, struct error *err);
+int pod_snapshot(struct runtime *rt, const char *id, struct pod_snapshot *out, struct error *err);
+void pod_snapshot_free(struct pod_snapshot *snapshot);
 /* All pods, newest first; for pod_list_free. */
 struct pod_status *pod_list(struct runtime *rt, size_t *count);
 void pod_status_free(struct pod_status *status);
 void pod_list_free(struct pod_status *list, size_t count);
+/* What the pod as a whole may use, overhead apart, is now this: kept, recorded and shown in pod_info_json. Nothing is set: who asks has set the pod's
+ * cgroup [CRI UpdatePodSandboxResources]. NULL: as before. ERR_PRECONDITION unless it is ready. */
+int pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err);
 /* Verbose info, as JSON: pid, netns path, configuration, monitor, cgroups; caller frees. */
 char *pod_info_json(struct runtime *rt, const char *id, struct error *err);
 struct pod_config *pod_config_new(void);
@@ -237,20 +276,65 @@ int container_exec(struct runtime *rt, const char *id, const struct strv *comman
                    struct exec_result *result, struct error *err);
 void exec_result_free(struct exec_result *result);
 
-/* From the cgroups; figures the kernel does not have are -1. The writable layer's are measured by a slow walk in the background, never in the
- * caller's time. */
+/* A client's streams on their way to a process: pipes' ends for its stdin, stdout and stderr; -1: not wanted. */
+struct stream_fds {
+    int stdio[3];
+    int console; /* one end of a SOCK_SEQPACKET pair: where there is a terminal, its master comes on it with one byte (SCM_RIGHTS); -1 */
+};
+
+/* Run a command in a running container, with a terminal where `tty` (then stdio is not used), to its end: 0 with *status. `fds` are closed as soon as
+ * the process has them, and in every other case, so that each stream ends when the process ends it. When the patience ends, the command's whole tree
+ * is killed. [CRI Exec] */
+int container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds,
+                          const struct cancel *cancel, int *status, struct error *err);
+/* Take part in the stdio of a running container; with a terminal, stdout has all output and the master is for its size only. Returns 0 when its
+ * output has ended or the other ends are closed; a client that reads too slowly is detached with ERR_DEADLINE. `fds` as above. [CRI Attach] */
+int container_attach(struct runtime *rt, const char *id, struct stream_fds *fds, struct error *err);
+/* The network namespace of a ready pod (the node's own where the pod uses that); caller closes, soon: it lives as long as it is held. [CRI
+ * PortForward] */
+int pod_open_netns(struct runtime *rt, const char *id, struct error *err);
+
+/* From the cgroups. The writable layer's figures are measured by a slow walk in the background, never in the caller's time. */
 struct container_stats {
     char id[ID_SIZE];
-    const struct container_config *config;
-    int64_t time_ns;
-    int64_t cpu_usage_ns, cpu_nano_cores;
-    int64_t memory_usage_bytes, memory_working_set_bytes, memory_available_bytes, memory_rss_bytes, memory_page_faults, memory_major_page_faults;
-    int64_t swap_usage_bytes, swap_available_bytes;
+    const struct container_config *config; /* shared, read-only */
+    char *cgroup;
+    pid_t pid;          /* 0: it does not run */
+    int64_t started_ns; /* 0: not yet */
+    struct usage usage;
     int64_t writable_bytes, writable_inodes, writable_time_ns;
 };
 int container_stats(struct runtime *rt, const char *id, struct container_stats *out, struct error *err);
-struct container_stats *container_stats_list(struct runtime *rt, size_t *count);
 void container_stats_free(struct container_stats *stats);
-void container_stats_list_free(struct container_stats *list, size_t count);
+/* Ids of the containers that run, added to `ids`: those that may use anything. */
+void container_running(struct runtime *rt, struct strv *ids);
+/* What goes beyond: process by process, device by device. All nothing or UNKNOWN when it does not run. */
+void container_details(struct runtime *rt, const struct container_stats *of, struct usage_details *out);
+
+/* What a pod uses with all its containers: its own cgroup's figures, else, where it shares that with other pods, the sum of those of its containers.
+ */
+struct pod_stats {
+    char id[ID_SIZE];
+    const struct pod_config *config; /* shared, read-only */
+    char *cgroup;                    /* its containers' parent */
+    bool has_cgroup;                 /* which is its alone */
+    struct usage usage;
+    int64_t processes;
+    struct interface_usage *interfaces; /* of a network namespace of its own */
+    size_t interface_count;
+    struct container_stats *containers; /* those that run */
+    size_t container_count;
+};
+int pod_stats(struct runtime *rt, const char *id, struct pod_stats *out, struct error *err);
+void pod_stats_free(struct pod_stats *stats);
+/* Ids of the pods that are ready, added to `ids`. */
+void pod_ready(struct runtime *rt, struct strv *ids);
+
+/* The file system that writable layers are on. */
+struct disk_stats {
+    char device[DEVICE_NAME_SIZE];
+    int64_t bytes, inodes, inodes_free;
+};
+void runtime_disk(struct runtime *rt, struct disk_stats *out);
 /* What the containers' writable layers take, for ImageFsInfo's container_filesystems. */
 void runtime_writable_usage(struct runtime *rt, uint64_t *bytes, uint64_t *inodes);

@@ -156,6 +156,9 @@ static const struct flag_word bind_words[] = {
     {SPEC_BIND_READONLY, "ro"},
     {SPEC_BIND_RECURSIVE, "recursive"},
     {SPEC_BIND_READONLY_RECURSIVE, "recursively-ro"},
+    {SPEC_BIND_NOSUID, "nosuid"},
+    {SPEC_BIND_NODEV, "nodev"},
+    {SPEC_BIND_NOEXEC, "noexec"},
     {0, NULL},
 };
 static const struct flag_word namespace_words[] = {
@@ -224,6 +227,7 @@ static const char *const words[SPEC_OP_COUNT] = {
     [SPEC_GROUPS] = "groups*",
     [SPEC_SECCOMP] = "seccomp*",
     [SPEC_EXEC] = "exec*",
+    [SPEC_KEYRING] = "session keyring $0",
 };
 
 static void

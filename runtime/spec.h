@@ -29,7 +29,8 @@ enum spec_op_type {
     SPEC_WRITE,         /* path, text                 SPEC_MAY_*                   write(2) into an existing file of the host */
     SPEC_SYSCTL,        /* name, value                                             /proc/sys, '.' as '/' */
     SPEC_UNSHARE,       /*                            CLONE_NEW*                   */
-    SPEC_SETNS,         /*                            CLONE_NEW*                   of the container an exec is for; its pid namespace was entered before */
+    SPEC_SETNS,         /*                            CLONE_NEW*                   of the container an exec is for, and its pid namespace: what follows
+                                                                                   is done by a child, which is the first to be seen in there */
     SPEC_HOSTNAME,      /* name                                                    */
     SPEC_LINK_UP,       /* interface                                               "lo" */
     SPEC_PIN_NETNS,     /* path                                                    bind /proc/self/ns/net onto a new file there */
@@ -57,10 +58,12 @@ enum spec_op_type {
     SPEC_USER,          /*                            uid, gid                     keeps capabilities over the change; stdio pipes become the uid's */
     SPEC_CAPS,          /*                            effective, permitted, inheritable, ambient masks */
     SPEC_NO_NEW_PRIVS,  /*                                                         */
-    SPEC_SECCOMP,       /*                            (sock_filter program)        */
+    SPEC_SECCOMP,       /*                            SECCOMP_FILTER_FLAG_* (sock_filter program)   directly before SPEC_EXEC; needs NO_NEW_PRIVS or
+                                                                                   CAP_SYS_ADMIN */
     SPEC_UMASK,         /*                            mask                         */
     SPEC_WAIT,          /*                                                         "created": report to the monitor, wait for its go */
     SPEC_EXEC,          /*                            (argv, envp: spec_exec)      looked up in the spec's PATH where argv[0] has no '/'; always last */
+    SPEC_KEYRING,       /* name                                                    a session keyring of that name, made or joined; before SPEC_USER */
     SPEC_OP_COUNT,
 };
 /* clang-format on */
@@ -71,6 +74,9 @@ enum {
     SPEC_BIND_READONLY = 1,
     SPEC_BIND_RECURSIVE = 2,
     SPEC_BIND_READONLY_RECURSIVE = 4,
+    SPEC_BIND_NOSUID = 16,
+    SPEC_BIND_NODEV = 32,
+    SPEC_BIND_NOEXEC = 64,
 };
 
 /* Building, in crispd. A builder grows; nothing fails before spec_finish. Strings are copied. */

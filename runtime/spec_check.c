@@ -36,6 +36,7 @@ const struct spec_form spec_forms[SPEC_OP_COUNT] = {
     [SPEC_SECCOMP] = {"seccomp", 0, LIST_FILTER},
     [SPEC_UMASK] = {"umask", 0, LIST_NONE},
     [SPEC_WAIT] = {"wait", 0, LIST_NONE},
+    [SPEC_KEYRING] = {"keyring", 1, LIST_NONE},
     [SPEC_EXEC] = {"exec", 0, LIST_EXEC},
 };
 

@@ -1,137 +1,44 @@
-/* What containers use, from their cgroups: one line a figure in the tables below. */
-#include <inttypes.h>
+/* What containers and pods use. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "runtime/meter.h"
 #include "runtime/objects.h"
 
-enum { FILE_MAX = 65536, UNKNOWN = -1 };
-/* v1 says "no limit" with a number near 2^63, rounded to pages. */
-static const int64_t v1_unlimited = INT64_MAX - 4096 * 16;
+/* Of less time than this the rate is noise: several may ask, one right after the other. */
+static const int64_t least_window_ns = NS_PER_SECOND;
 
-/* "123\n" → 123; "max" or none → UNKNOWN. */
+/* With the lock held: CPU time per second since the last sample, the first time since the beginning. */
 static int64_t
-read_number(int dir, const char *file)
+nano_cores(struct stats_sample *last, const struct usage *now, int64_t began_ns)
 {
-    cleanup_free char *text = NULL;
-    uint64_t value;
-    if (dir < 0 || file_read(dir, file, FILE_MAX, &text, NULL, NULL) < 0 || !text)
+    int64_t cpu_ns = now->figures[FIGURE_CPU_NS];
+    struct stats_sample from = last->time_ns ? *last : (struct stats_sample){.time_ns = began_ns};
+    if (cpu_ns < from.cpu_ns || from.time_ns == 0 || now->time_ns <= from.time_ns)
         return UNKNOWN;
-    text[strcspn(text, "\n")] = '\0';
-    return str_to_u64(text, INT64_MAX, file, &value, NULL) < 0 ? UNKNOWN : (int64_t)value;
+    if (last->time_ns && now->time_ns - from.time_ns < least_window_ns)
+        return last->nano_cores;
+    int64_t rate = (int64_t)((double)(cpu_ns - from.cpu_ns) / (double)(now->time_ns - from.time_ns) * 1e9);
+    *last = (struct stats_sample){now->time_ns, cpu_ns, rate};
+    return rate;
 }
 
-/* "key value" lines. */
-static int64_t
-find_number(const char *text, const char *key)
-{
-    size_t length = strlen(key);
-    for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
-        if (strncmp(line, key, length) == 0 && line[length] == ' ')
-            return strtoll(line + length + 1, NULL, 10);
-    return UNKNOWN;
-}
-
-static void
-read_memory_stat(int dir, bool unified, struct container_stats *out, int64_t *inactive_file)
-{
-    const struct {
-        int64_t *value;
-        const char *v1, *v2;
-    } figures[] = {
-        {&out->memory_rss_bytes, "total_rss", "anon"},
-        {&out->memory_page_faults, "total_pgfault", "pgfault"},
-        {&out->memory_major_page_faults, "total_pgmajfault", "pgmajfault"},
-        {inactive_file, "total_inactive_file", "inactive_file"},
-    };
-    cleanup_free char *text = NULL;
-    if (file_read(dir, "memory.stat", FILE_MAX, &text, NULL, NULL) < 0)
-        return;
-    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
-        *figures[i].value = find_number(text, unified ? figures[i].v2 : figures[i].v1);
-}
-
-static void
-read_swap(int dir, bool unified, struct container_stats *out)
-{
-    int64_t both = unified ? UNKNOWN : read_number(dir, "memory.memsw.usage_in_bytes");
-    int64_t limit = read_number(dir, unified ? "memory.swap.max" : "memory.memsw.limit_in_bytes");
-    if (unified)
-        out->swap_usage_bytes = read_number(dir, "memory.swap.current");
-    else if (both >= out->memory_usage_bytes)
-        out->swap_usage_bytes = both - out->memory_usage_bytes;
-    if (unified && limit >= 0 && out->swap_usage_bytes >= 0)
-        out->swap_available_bytes = limit > out->swap_usage_bytes ? limit - out->swap_usage_bytes : 0;
-}
-
-static void
-read_memory(const struct cgroups *cgroups, const char *path, struct container_stats *out)
-{
-    const struct cgroup_hierarchy *h = cgroups_of(cgroups, "memory");
-    cleanup_close int dir = h ? cgroup_open_controller(cgroups, path, "memory", NULL) : -1;
-    int64_t inactive_file = 0;
-    if (dir < 0)
-        return;
-    out->memory_usage_bytes = read_number(dir, h->unified ? "memory.current" : "memory.usage_in_bytes");
-    read_memory_stat(dir, h->unified, out, &inactive_file);
-    int64_t usage = out->memory_usage_bytes;
-    out->memory_working_set_bytes = usage > inactive_file ? usage - inactive_file : 0;
-    int64_t limit = read_number(dir, h->unified ? "memory.max" : "memory.limit_in_bytes");
-    if (limit >= 0 && limit < v1_unlimited)
-        out->memory_available_bytes = limit > out->memory_working_set_bytes ? limit - out->memory_working_set_bytes : 0;
-    read_swap(dir, h->unified, out);
-}
-
-static void
-read_cpu(const struct cgroups *cgroups, const char *path, struct container_stats *out)
-{
-    bool v1 = cgroups_of(cgroups, "cpuacct") != NULL;
-    cleanup_close int dir = v1 ? cgroup_open_controller(cgroups, path, "cpuacct", NULL) : cgroup_open_unified(cgroups, path, NULL);
-    cleanup_free char *text = NULL;
-    if (dir < 0)
-        return;
-    if (v1)
-        out->cpu_usage_ns = read_number(dir, "cpuacct.usage");
-    else if (file_read(dir, "cpu.stat", FILE_MAX, &text, NULL, NULL) == 0)
-        out->cpu_usage_ns = find_number(text, "usage_usec") * 1000;
-}
-
-/* Cores in use since the last time somebody asked, in billionths. */
-static int64_t
-nano_cores(struct stats_sample *last, const struct container_stats *now)
-{
-    int64_t result = UNKNOWN;
-    if (last->time_ns && now->time_ns > last->time_ns && now->cpu_usage_ns >= last->cpu_ns)
-        result = (int64_t)((double)(now->cpu_usage_ns - last->cpu_ns) / (double)(now->time_ns - last->time_ns) * 1e9);
-    if (now->cpu_usage_ns >= 0)
-        *last = (struct stats_sample){now->time_ns, now->cpu_usage_ns};
-    return result;
-}
+/* ---- containers ---- */
 
 static void
 measure(struct runtime *rt, struct container *c, struct container_stats *out)
 {
-    *out = (struct container_stats){
-        .config = container_config_share(c->config),
-        .cpu_usage_ns = UNKNOWN,
-        .memory_usage_bytes = UNKNOWN,
-        .memory_working_set_bytes = UNKNOWN,
-        .memory_available_bytes = UNKNOWN,
-        .memory_rss_bytes = UNKNOWN,
-        .memory_page_faults = UNKNOWN,
-        .memory_major_page_faults = UNKNOWN,
-        .swap_usage_bytes = UNKNOWN,
-        .swap_available_bytes = UNKNOWN,
-    };
+    *out = (struct container_stats){.config = container_config_share(c->config), .cgroup = str_dup(c->cgroup)};
     memcpy(out->id, c->id, ID_SIZE);
-    out->time_ns = clock_now_ns();
-    read_cpu(&rt->cgroups, c->cgroup, out);
-    read_memory(&rt->cgroups, c->cgroup, out);
+    usage_read(&rt->cgroups, c->cgroup, &out->usage);
     HOLD(&rt->lock);
-    out->cpu_nano_cores = nano_cores(&c->last_sample, out);
+    out->pid = c->pid;
+    out->started_ns = c->started_ns;
+    out->usage.nano_cores = nano_cores(&c->last_sample, &out->usage, c->started_ns);
     out->writable_bytes = c->writable_bytes;
     out->writable_inodes = c->writable_inodes;
     out->writable_time_ns = c->writable_time_ns;
@@ -147,45 +54,155 @@ container_stats(struct runtime *rt, const char *id, struct container_stats *out,
     return 0;
 }
 
-/* Those that may use anything, each with a reference. */
-static struct container **
-living(struct runtime *rt, size_t *count)
-{
-    HOLD(&rt->lock);
-    struct container *c, *next;
-    struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
-    *count = 0;
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    if (c->phase == CONTAINER_PHASE_RUNNING)
-        list[(*count)++] = container_reference(c);
-    return list;
-}
-
-struct container_stats *
-container_stats_list(struct runtime *rt, size_t *count)
-{
-    struct container **list = living(rt, count);
-    struct container_stats *stats = mem_zalloc(*count, sizeof *stats);
-    meter_wanted(rt->meter);
-    for (size_t i = 0; i < *count; i++)
-        measure(rt, list[i], &stats[i]);
-    containers_put(rt, list, *count);
-    return stats;
-}
-
 void
 container_stats_free(struct container_stats *stats)
 {
     container_config_free((struct container_config *)(uintptr_t)stats->config);
+    free(stats->cgroup);
     *stats = (struct container_stats){0};
 }
 
 void
-container_stats_list_free(struct container_stats *list, size_t count)
+container_details(struct runtime *rt, const struct container_stats *of, struct usage_details *out)
 {
-    for (size_t i = 0; i < count; i++)
-        container_stats_free(&list[i]);
-    free(list);
+    usage_read_details(&rt->cgroups, of->cgroup, out);
+}
+
+void
+container_running(struct runtime *rt, struct strv *ids)
+{
+    HOLD(&rt->lock);
+    struct container *c, *next;
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        if (c->phase == CONTAINER_PHASE_RUNNING)
+            strv_add(ids, c->id);
+}
+
+/* ---- pods ---- */
+
+static bool
+has_own_cgroup(struct runtime *rt, const struct pod *pod)
+{
+    HOLD(&rt->lock);
+    struct pod *other, *next;
+    if (str_eq(pod->cgroup_parent, rt->options.cgroup_parent))
+        return false;
+    HASH_ITER (by_id, rt->pods_by_id, other, next)
+        if (other != pod && str_eq(other->cgroup_parent, pod->cgroup_parent))
+            return false;
+    return true;
+}
+
+static void
+measure_containers(struct runtime *rt, const struct pod *pod, struct pod_stats *out)
+{
+    size_t count;
+    struct container **list = pod_containers(rt, pod, &count);
+    out->containers = mem_zalloc(count, sizeof *out->containers);
+    for (size_t i = 0; i < count; i++) {
+        pthread_mutex_lock(&rt->lock);
+        bool runs = list[i]->phase == CONTAINER_PHASE_RUNNING;
+        pthread_mutex_unlock(&rt->lock);
+        if (runs)
+            measure(rt, list[i], &out->containers[out->container_count++]);
+    }
+    containers_put(rt, list, count);
+}
+
+static void
+add_up(struct runtime *rt, struct pod_stats *out)
+{
+    usage_zero(&out->usage);
+    for (size_t i = 0; i < out->container_count; i++) {
+        int64_t processes = usage_processes(&rt->cgroups, out->containers[i].cgroup);
+        usage_add(&out->usage, &out->containers[i].usage);
+        out->processes += processes > 0 ? processes : 0;
+    }
+}
+
+static void
+measure_network(struct runtime *rt, const struct pod *pod, struct pod_stats *out)
+{
+    pthread_mutex_lock(&rt->lock);
+    struct process_identity monitor = pod->monitor;
+    bool ready = pod->phase == POD_PHASE_READY;
+    pthread_mutex_unlock(&rt->lock);
+    if (!ready || pod->config->network == NAMESPACE_NODE)
+        return;
+    out->interfaces = usage_interfaces(monitor.pid, &out->interface_count);
+    if (process_is(&monitor))
+        return;
+    /* It died meanwhile: the pid may be anybody's. */
+    free(out->interfaces);
+    out->interfaces = NULL;
+    out->interface_count = 0;
+}
+
+static void
+measure_pod(struct runtime *rt, struct pod *pod, struct pod_stats *out)
+{
+    *out = (struct pod_stats){.config = pod_config_share(pod->config), .cgroup = str_dup(pod->cgroup_parent), .has_cgroup = has_own_cgroup(rt, pod)};
+    memcpy(out->id, pod->id, ID_SIZE);
+    measure_containers(rt, pod, out);
+    measure_network(rt, pod, out);
+    if (out->has_cgroup) {
+        usage_read(&rt->cgroups, pod->cgroup_parent, &out->usage);
+        out->processes = usage_processes(&rt->cgroups, pod->cgroup_parent);
+    } else {
+        add_up(rt, out);
+    }
+    HOLD(&rt->lock);
+    if (out->has_cgroup)
+        out->usage.nano_cores = nano_cores(&pod->last_sample, &out->usage, pod->created_ns);
+}
+
+int
+pod_stats(struct runtime *rt, const char *id, struct pod_stats *out, struct error *err)
+{
+    struct pod *pod = TRY_PTR(pod_get(rt, id, err));
+    meter_wanted(rt->meter);
+    measure_pod(rt, pod, out);
+    pod_put(rt, pod);
+    return 0;
+}
+
+void
+pod_stats_free(struct pod_stats *stats)
+{
+    pod_config_free((struct pod_config *)(uintptr_t)stats->config);
+    free(stats->cgroup);
+    free(stats->interfaces);
+    for (size_t i = 0; i < stats->container_count; i++)
+        container_stats_free(&stats->containers[i]);
+    free(stats->containers);
+    *stats = (struct pod_stats){0};
+}
+
+void
+pod_ready(struct runtime *rt, struct strv *ids)
+{
+    HOLD(&rt->lock);
+    struct pod *pod, *next;
+    HASH_ITER (by_id, rt->pods_by_id, pod, next)
+        if (pod->phase == POD_PHASE_READY)
+            strv_add(ids, pod->id);
+}
+
+/* ---- disks ---- */
+
+void
+runtime_disk(struct runtime *rt, struct disk_stats *out)
+{
+    struct statvfs fs;
+    struct stat st;
+    *out = (struct disk_stats){.bytes = UNKNOWN, .inodes = UNKNOWN, .inodes_free = UNKNOWN};
+    if (fstatvfs(rt->root_dir, &fs) == 0) {
+        out->bytes = (int64_t)(fs.f_blocks * fs.f_frsize);
+        out->inodes = (int64_t)fs.f_files;
+        out->inodes_free = (int64_t)fs.f_ffree;
+    }
+    if (fstat(rt->root_dir, &st) == 0)
+        usage_device_name(major(st.st_dev), minor(st.st_dev), out->device);
 }
 
 void
@@ -195,8 +212,7 @@ runtime_writable_usage(struct runtime *rt, uint64_t *bytes, uint64_t *inodes)
     meter_wanted(rt->meter);
     HOLD(&rt->lock);
     *bytes = *inodes = 0;
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    {
+    HASH_ITER (by_id, rt->containers_by_id, c, next) {
         *bytes += (uint64_t)c->writable_bytes;
         *inodes += (uint64_t)c->writable_inodes;
     }

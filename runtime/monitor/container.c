@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "runtime/fd_pass.h"
 #include "runtime/monitor/launch.h"
 #include "runtime/monitor/monitor.h"
 #include "runtime/protocol.h"
@@ -202,30 +203,13 @@ channel_closed(struct monitor *m, struct container *c)
     answer_send(m, &c->starting);
 }
 
-static ssize_t
-receive_report(int fd, struct launch_report *report, int *passed)
-{
-    struct iovec data = {report, sizeof *report};
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    *passed = -1;
-    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-        memcpy(passed, CMSG_DATA(header), sizeof *passed);
-    return n;
-}
-
 static void
 channel_ready(struct monitor *m, struct source *source)
 {
     struct container *c = container_of(source, struct container, task.channel);
     struct launch_report report;
     int passed;
-    ssize_t n = receive_report(source->fd, &report, &passed);
+    ssize_t n = fd_receive(source->fd, &report, sizeof report, &passed);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n != (ssize_t)sizeof report) {
@@ -325,6 +309,7 @@ container_reaped(struct monitor *m, struct container *c, int status)
         answer_creation_failed(m, c, status);
     else if (c->state != CONTAINER_CREATING && !c->deleting) {
         c->state = CONTAINER_SETTLING;
+        attach_exited(m, c);
         c->deadline_ns = clock_monotonic_ns() + SETTLE_NS;
         container_advance(m, c);
         return;

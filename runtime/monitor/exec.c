@@ -1,9 +1,9 @@
 #include <errno.h>
 #include <stdio.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/fd_pass.h"
 #include "runtime/monitor/launch.h"
 #include "runtime/monitor/monitor.h"
 #include "runtime/protocol.h"
@@ -22,11 +22,20 @@ slot_take(struct monitor *m)
 }
 
 static void
+console_close(struct exec *e)
+{
+    if (e->console >= 0)
+        (void)close(e->console);
+    e->console = -1;
+}
+
+static void
 channel_ready(struct monitor *m, struct source *source)
 {
     struct exec *e = container_of(source, struct exec, task.channel);
     struct launch_report report;
-    ssize_t n = recv(source->fd, &report, sizeof report, MSG_DONTWAIT);
+    int passed;
+    ssize_t n = fd_receive(source->fd, &report, sizeof report, &passed);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n != (ssize_t)sizeof report) {
@@ -37,16 +46,21 @@ channel_ready(struct monitor *m, struct source *source)
         e->task.failed_op = report.op;
         e->task.failed_errno = report.errnum;
     }
+    if (report.kind == REPORT_CONSOLE && passed >= 0)
+        (void)fd_send(e->console, "c", 1, passed);
+    if (passed >= 0)
+        (void)close(passed);
 }
 
 static int
 clone_exec(struct monitor *m, struct exec *e, const struct container *c, struct message *request)
 {
     static const enum protocol_fd roles[3] = {FD_STDIN, FD_STDOUT, FD_STDERR};
-    struct task_plan plan = {.spec = protocol_take_fd(request, FD_SPEC), .pid_ns = c->task.pidfd, .init_pidfd = c->task.pidfd};
+    struct task_plan plan = {.spec = protocol_take_fd(request, FD_SPEC), .pid_ns = -1, .init_pidfd = c->task.pidfd};
     for (int i = 0; i < 3; i++)
         plan.stdio[i] = protocol_take_fd(request, roles[i]);
     e->task.cgroup = protocol_take_fd(request, FD_CGROUP);
+    e->console = protocol_take_fd(request, FD_CONSOLE);
     int errnum = task_clone(m, &e->task, &plan, channel_ready);
     for (int i = 0; i < 3; i++)
         if (plan.stdio[i] >= 0)
@@ -74,11 +88,8 @@ exec_start(struct monitor *m, struct message *request, struct asker asker)
     if (!errnum)
         return;
     task_close(m, &e->task);
-    /* A pid namespace whose init is gone takes no process: ENOMEM; setns says ESRCH. */
-    if (errnum == ENOMEM || errnum == ESRCH)
-        answer_refusal(m, &e->asker, EBUSY, "it is not running");
-    else
-        answer_error(m, &e->asker, errnum, -1, "clone a process");
+    console_close(e);
+    answer_error(m, &e->asker, errnum, -1, "clone a process");
 }
 
 void
@@ -102,7 +113,9 @@ exec_reaped(struct monitor *m, struct exec *e, int status)
 {
     for (int i = 0; i < 2 && e->task.channel.fd >= 0; i++)
         channel_ready(m, &e->task.channel);
-    if (e->task.failed_errno)
+    if (e->task.failed_errno == ESRCH) /* the namespaces' owner was gone */
+        answer_refusal(m, &e->asker, EBUSY, "it is not running");
+    else if (e->task.failed_errno)
         answer_error(m, &e->asker, e->task.failed_errno, e->task.failed_op, "");
     else if (e->asker.serial) {
         answer_begin(m, e->asker);
@@ -111,4 +124,5 @@ exec_reaped(struct monitor *m, struct exec *e, int status)
     }
     e->task.pid = 0;
     task_close(m, &e->task);
+    console_close(e);
 }

@@ -93,6 +93,7 @@ launch_child(const struct launch_child *child)
     int errnum = 0, failed_op = -1;
     struct launch l = {.channel = child->channel, .init_pidfd = child->init_pidfd, .shm = child->shm, .root = -1, .masked_dir = -1};
     l.spec = launch_map(child->spec, &size, &errnum);
+    (void)close(child->spec);
     if (l.spec)
         errnum = launch_run(&l, &failed_op);
     fail(child->channel, failed_op, errnum ? errnum : EINVAL);

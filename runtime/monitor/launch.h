@@ -19,6 +19,7 @@ struct launch {
     int init_pidfd;                     /* of the container that an exec enters; -1 */
     int shm;                            /* the pod's shm, as SPEC_POD_SHM made it; -1 */
     int root;                           /* where the root file system is; SPEC_ROOT */
+    bool armed;                         /* it dies with the monitor from here on */
     int masked_dir;                     /* an empty read-only tmpfs that masks directories; -1 before the first */
     int shared_trees[SHARED_TREES_MAX]; /* taken at SPEC_PROPAGATION, used in order */
     unsigned shared_count, shared_used;
@@ -109,7 +110,8 @@ forgiven(int errnum, uint64_t may)
     OP(SPEC_SECCOMP, launch_seccomp)             \
     OP(SPEC_UMASK, launch_umask)                 \
     OP(SPEC_WAIT, launch_wait)                   \
-    OP(SPEC_EXEC, launch_exec)
+    OP(SPEC_EXEC, launch_exec)                   \
+    OP(SPEC_KEYRING, launch_keyring)
 
 #define LAUNCH_DECLARE(type, function) int function(struct launch *l, const struct spec_op *op);
 LAUNCH_OPS(LAUNCH_DECLARE)

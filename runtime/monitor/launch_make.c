@@ -2,16 +2,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sched.h>
 #include <net/if.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "runtime/fd_pass.h"
 #include "runtime/monitor/launch.h"
 
 static int
@@ -51,10 +58,34 @@ launch_unshare(struct launch *l, const struct spec_op *op)
     return failed(unshare((int)op->number[0]));
 }
 
+/* Ends as the child does, and when the monitor or the whole cgroup does. */
+_Noreturn static void
+stand_for(pid_t child)
+{
+    siginfo_t end = {0};
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    (void)close_range(0, ~0U, 0);
+    while (waitid(P_PID, (id_t)child, &end, WEXITED) < 0 && errno == EINTR)
+        continue;
+    _exit(end.si_code == CLD_EXITED ? end.si_status : 128 + end.si_status);
+}
+
+/* A process is seen in the container, by all who may trace there (CAP_SYS_PTRACE), from its first moment in the pid namespace. So it must not have
+ * the host's root then, nor anything else of ours: this process enters the other namespaces and stays outside; its child is the first to be seen. */
 int
 launch_setns(struct launch *l, const struct spec_op *op)
 {
-    return failed(setns(l->init_pidfd, (int)op->number[0]));
+    struct clone_args args = {.exit_signal = SIGCHLD};
+    if (setns(l->init_pidfd, (int)op->number[0] | CLONE_NEWPID) < 0)
+        return errno;
+    (void)close(l->init_pidfd);
+    (void)close(l->shm);
+    long child = syscall(SYS_clone3, &args, sizeof args);
+    if (child > 0)
+        stand_for((pid_t)child);
+    if (child < 0)
+        return errno == ENOMEM ? ESRCH : errno; /* ENOMEM: the namespace's init is gone */
+    return failed(setsid());
 }
 
 int
@@ -132,14 +163,7 @@ static int
 send_master(struct launch *l, const struct spec_op *op, int master)
 {
     struct launch_report report = {.kind = REPORT_CONSOLE, .op = (int32_t)(op - l->spec->ops)};
-    struct iovec data = {&report, sizeof report};
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-    memcpy(CMSG_DATA(&control.header), &master, sizeof master);
-    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    return failed(sendmsg(l->channel, &message, MSG_NOSIGNAL));
+    return failed(fd_send(l->channel, &report, sizeof report, master));
 }
 
 static int

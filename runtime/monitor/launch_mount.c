@@ -132,9 +132,14 @@ bind_set(int tree, const struct spec_op *op)
 {
     struct mount_attr propagation = {.propagation = op->number[1] & (MS_PRIVATE | MS_SLAVE | MS_SHARED)};
     struct mount_attr readonly = {.attr_set = MOUNT_ATTR_RDONLY};
+    struct mount_attr without = {.attr_set = (op->number[0] & SPEC_BIND_NOSUID ? MOUNT_ATTR_NOSUID : 0U) |
+                                             (op->number[0] & SPEC_BIND_NODEV ? MOUNT_ATTR_NODEV : 0U) |
+                                             (op->number[0] & SPEC_BIND_NOEXEC ? MOUNT_ATTR_NOEXEC : 0U)};
     int errnum = propagation.propagation ? tree_set(tree, &propagation, op->number[1] & MS_REC) : 0;
     if (!errnum && op->number[0] & (SPEC_BIND_READONLY | SPEC_BIND_READONLY_RECURSIVE))
         errnum = tree_set(tree, &readonly, op->number[0] & SPEC_BIND_READONLY_RECURSIVE);
+    if (!errnum && without.attr_set)
+        errnum = tree_set(tree, &without, op->number[0] & SPEC_BIND_RECURSIVE);
     return errnum;
 }
 

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
@@ -80,6 +81,17 @@ launch_chdir(struct launch *l, const struct spec_op *op)
     return where[0] == '/' ? 0 : EPERM;
 }
 
+/* Root of the host, who is not in the container, may look for it by name: execs find it so. */
+int
+launch_keyring(struct launch *l, const struct spec_op *op)
+{
+    static const unsigned possessor_all = 0x3f000000, user_view_read_search_link = 0x001b0000;
+    long ring = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, op_text(l, op, 0));
+    if (ring < 0)
+        return errno == ENOSYS ? 0 : errno; /* a kernel without keyrings shares none */
+    return failed(syscall(SYS_keyctl, KEYCTL_SETPERM, ring, possessor_all | user_view_read_search_link));
+}
+
 int
 launch_groups(struct launch *l, const struct spec_op *op)
 {
@@ -151,14 +163,33 @@ launch_no_new_privs(struct launch *l, const struct spec_op *op)
     return failed(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
+/* After the last change of credentials, which would clear it. The monitor may have died before: then its end of the channel is closed. */
+static int
+die_with_monitor(struct launch *l)
+{
+    struct pollfd channel = {.fd = l->channel};
+    if (l->armed)
+        return 0;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return errno;
+    if (poll(&channel, 1, 0) > 0 && channel.revents & POLLHUP)
+        _exit(1);
+    l->armed = true;
+    return 0;
+}
+
+/* The filter need not allow more than execve: all else is done before. */
 int
 launch_seccomp(struct launch *l, const struct spec_op *op)
 {
+    int errnum = die_with_monitor(l);
+    if (errnum)
+        return errnum;
     struct sock_fprog program = {
         .len = (unsigned short)(op->list_bytes / sizeof(struct sock_filter)),
         .filter = (struct sock_filter *)(uintptr_t)spec_list(l->spec, op),
     };
-    return failed(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+    return failed(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, (unsigned)op->number[0], &program));
 }
 
 int
@@ -234,12 +265,9 @@ int
 launch_exec(struct launch *l, const struct spec_op *op)
 {
     char **envp = NULL, **argv = relocate(l->spec, op, &envp);
-    /* After the last change of credentials, which would clear it. The monitor may have died before: then its end of the channel is closed. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-        return errno;
-    struct pollfd channel = {.fd = l->channel};
-    if (poll(&channel, 1, 0) > 0 && channel.revents & POLLHUP)
-        _exit(1);
+    int errnum = die_with_monitor(l);
+    if (errnum)
+        return errnum;
     if (!argv[0][0])
         return ENOENT;
     if (!strchr(argv[0], '/'))

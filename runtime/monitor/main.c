@@ -103,7 +103,7 @@ next_due(const struct monitor *m)
         if (c->exit_untold)
             due = clock_earlier(due, clock_monotonic_ns() + 100 * NS_PER_MS);
     }
-    return due;
+    return clock_earlier(due, attach_due(m));
 }
 
 static void
@@ -119,6 +119,7 @@ handle_due(struct monitor *m)
             container_tell_exit(m, c);
         container_advance(m, c);
     }
+    attach_advance(m, now);
     monitor_maybe_end(m);
 }
 

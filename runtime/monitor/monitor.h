@@ -13,12 +13,13 @@
 #include "base/id.h"
 #include "base/message.h"
 #include "runtime/exit_record.h"
+#include "runtime/monitor/attach.h"
 #include "runtime/monitor/source.h"
 #include "runtime/monitor/stdio.h"
 #include "runtime/monitor/writer.h"
 
 /* Beyond these a request is refused with EAGAIN. A pod has few containers; dead ones stay until they are deleted. */
-enum { CONTAINERS_MAX = 256, EXECS_MAX = 256 };
+enum { CONTAINERS_MAX = 256, EXECS_MAX = 256, ATTACHMENTS_MAX = 64 };
 
 /* How long an exit waits to be told until all output is in the log; how long a delete waits for a log that hangs; how long END waits for what it
  * killed. */
@@ -27,12 +28,6 @@ enum { CONTAINERS_MAX = 256, EXECS_MAX = 256 };
 #define END_NS    (INT64_C(3000) * 1000 * 1000)
 /* When an exit record is flushed to the disk: a container that is deleted at once, or a pod that ends at once, need not wait for the disk. */
 #define SYNC_NS (INT64_C(500) * 1000 * 1000)
-
-/* Whom to answer: a request of the present connection. serial 0: nobody. */
-struct asker {
-    uint32_t serial;
-    uint32_t connection;
-};
 
 /* A process the monitor cloned, from its clone to its reaping. */
 struct task {
@@ -79,6 +74,7 @@ struct container {
 struct exec {
     struct task task;
     struct asker asker;
+    int console; /* to crispd, until the terminal's master has been sent; -1 */
 };
 
 struct monitor {
@@ -101,9 +97,10 @@ struct monitor {
     struct writer records, logs;
     struct block_pool blocks;
     struct message request, answer;
-    size_t containers_used, execs_used; /* slots ever used: where loops end */
+    size_t containers_used, execs_used, attachments_used; /* slots ever used: where loops end */
     struct exec execs[EXECS_MAX];
     struct container containers[CONTAINERS_MAX];
+    struct attachment attachments[ATTACHMENTS_MAX];
 };
 
 /* main.c */

@@ -164,6 +164,14 @@ handle_exec_kill(struct monitor *m, struct message *request, struct asker asker)
 }
 
 static void
+handle_attach(struct monitor *m, struct message *request, struct asker asker)
+{
+    struct container *c = container_named(m, request, &asker);
+    if (c)
+        attach_begin(m, c, request, asker);
+}
+
+static void
 handle_end(struct monitor *m, struct message *request, struct asker asker)
 {
     (void)request;
@@ -182,7 +190,7 @@ static void (*const handlers[PROTOCOL_TYPE_COUNT])(struct monitor *m, struct mes
     [PROTOCOL_SIGNAL] = handle_signal,    [PROTOCOL_KILL] = handle_kill,
     [PROTOCOL_DELETE] = handle_delete,    [PROTOCOL_REOPEN] = handle_reopen,
     [PROTOCOL_EXEC] = exec_start,         [PROTOCOL_EXEC_KILL] = handle_exec_kill,
-    [PROTOCOL_END] = handle_end,
+    [PROTOCOL_END] = handle_end,          [PROTOCOL_ATTACH] = handle_attach,
 };
 
 void

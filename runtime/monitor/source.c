@@ -8,7 +8,23 @@
 void
 source_open(struct monitor *m, struct source *source, int fd, void (*ready)(struct monitor *m, struct source *source))
 {
-    *source = (struct source){.ready = ready, .fd = fd};
+    source_open_for(m, source, fd, EPOLLIN, ready);
+}
+
+void
+source_open_for(struct monitor *m, struct source *source, int fd, uint32_t events, void (*ready)(struct monitor *m, struct source *source))
+{
+    *source = (struct source){.ready = ready, .fd = fd, .events = events};
+    source_resume(m, source);
+}
+
+void
+source_wait_for(struct monitor *m, struct source *source, uint32_t events)
+{
+    if (source->watched && source->events == events)
+        return;
+    source_pause(m, source);
+    source->events = events;
     source_resume(m, source);
 }
 
@@ -25,7 +41,7 @@ source_resume(struct monitor *m, struct source *source)
 {
     if (source->watched || source->fd < 0)
         return;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+    struct epoll_event event = {.events = source->events, .data.ptr = source};
     source->watched = epoll_ctl(m->epoll, EPOLL_CTL_ADD, source->fd, &event) == 0;
 }
 

@@ -7,13 +7,24 @@
 
 struct monitor;
 
+/* Whom to answer: a request of the present connection. serial 0: nobody. */
+struct asker {
+    uint32_t serial;
+    uint32_t connection;
+};
+
 struct source {
     void (*ready)(struct monitor *m, struct source *source);
-    int fd;       /* owned; -1: none */
-    bool watched; /* in the epoll set: readable, hung up */
+    int fd;          /* owned; -1: none */
+    uint32_t events; /* what is waited for; 0: only that the other end is gone */
+    bool watched;    /* in the epoll set */
 };
 
 void source_open(struct monitor *m, struct source *source, int fd, void (*ready)(struct monitor *m, struct source *source));
+/* The same for other events than EPOLLIN. */
+void source_open_for(struct monitor *m, struct source *source, int fd, uint32_t events, void (*ready)(struct monitor *m, struct source *source));
+/* Wait for these from now on. */
+void source_wait_for(struct monitor *m, struct source *source, uint32_t events);
 /* Stop and go on watching: an epoll set reports a hang-up even where nothing is asked for, so a paused source is taken out of it. */
 void source_pause(struct monitor *m, struct source *source);
 void source_resume(struct monitor *m, struct source *source);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -32,6 +33,13 @@ block_release(struct block_pool *pool, struct block *block, size_t used)
     pool->free[pool->free_count++] = block;
 }
 
+void
+stream_resume(struct monitor *m, struct stream *stream)
+{
+    if (stream->is_open && !stream->throttled && !stream->held && stream->in_flight < BLOCKS_PER_STREAM)
+        source_resume(m, &stream->source);
+}
+
 static void
 streams_resume(struct monitor *m)
 {
@@ -39,8 +47,7 @@ streams_resume(struct monitor *m)
         struct stdio *stdio = &m->containers[i].stdio;
         struct stream *streams[] = {&stdio->out, &stdio->err};
         for (size_t s = 0; s < 2 && m->containers[i].state != CONTAINER_NONE; s++)
-            if (streams[s]->is_open && !streams[s]->throttled && streams[s]->in_flight < BLOCKS_PER_STREAM)
-                source_resume(m, &streams[s]->source);
+            stream_resume(m, streams[s]);
     }
 }
 
@@ -111,8 +118,7 @@ stream_end(struct monitor *m, struct stream *stream)
     source_close(m, &stream->source);
     stream->is_open = stream->throttled = false;
     (void)flush_tail(m, stream);
-    if (stream->container->stdio.tty)
-        stream->container->stdio.in = -1; /* was the same fd */
+    attach_output_ended(m, stream);
     container_advance(m, stream->container);
 }
 
@@ -150,6 +156,7 @@ stream_ready(struct monitor *m, struct source *source)
         return;
     }
     charge(m, stream, (size_t)n);
+    attach_output(m, stream, block->data + stream->tail_length, (size_t)n);
     size_t length = stream->tail_length + (size_t)n, whole = log_whole_records(block->data, length);
     keep_tail(stream, block->data + whole, length - whole);
     if (whole)
@@ -175,7 +182,7 @@ stdio_clear(struct container *c)
     struct stdio *stdio = &c->stdio;
     stdio->out = (struct stream){.source.fd = -1, .tail = stdio->tails[0], .container = c};
     stdio->err = (struct stream){.source.fd = -1, .tail = stdio->tails[1], .container = c};
-    stdio->in = -1;
+    stdio->in.fd = -1;
     stdio->rate = stdio->paid_ns = 0;
     stdio->log.fd = -1;
     stdio->log.open_job = stdio->log.close_job = (struct job){0};
@@ -197,15 +204,22 @@ output_pipe(struct monitor *m, struct container *c, struct stream *stream, const
     return 0;
 }
 
+static void
+input_open(struct monitor *m, struct stdio *stdio, int fd)
+{
+    source_open_for(m, &stdio->in, fd, EPOLLOUT, attach_input_ready);
+    source_pause(m, &stdio->in);
+}
+
 static int
-input_pipe(struct stdio *stdio, int *child)
+input_pipe(struct monitor *m, struct stdio *stdio, int *child)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return errno;
     *child = ends[0];
-    stdio->in = ends[1];
     (void)fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    input_open(m, stdio, ends[1]);
     return 0;
 }
 
@@ -217,7 +231,7 @@ stdio_open(struct monitor *m, struct container *c, bool tty, bool stdin_open, in
     c->stdio.tty = tty;
     if (tty)
         return 0;
-    int errnum = stdin_open ? input_pipe(&c->stdio, &child[0]) : 0;
+    int errnum = stdin_open ? input_pipe(m, &c->stdio, &child[0]) : 0;
     if (!errnum)
         errnum = output_pipe(m, c, &c->stdio.out, "stdout", &child[1]);
     return errnum ? errnum : output_pipe(m, c, &c->stdio.err, "stderr", &child[2]);
@@ -227,7 +241,9 @@ void
 stdio_console(struct monitor *m, struct container *c, int master)
 {
     (void)fcntl(master, F_SETFL, O_NONBLOCK);
-    c->stdio.in = master;
+    int in = fcntl(master, F_DUPFD_CLOEXEC, 0); /* epoll knows a file once by each fd */
+    if (in >= 0)
+        input_open(m, &c->stdio, in);
     stream_open(m, c, &c->stdio.out, "stdout", master);
 }
 
@@ -256,6 +272,13 @@ stdio_log_open(struct monitor *m, struct container *c, const char *path)
         stdio_log_reopen(m, c);
     else
         container_log_opened(m, c, 0);
+}
+
+void
+stdio_close_input(struct monitor *m, struct container *c)
+{
+    if (!c->stdio.tty)
+        source_close(m, &c->stdio.in);
 }
 
 static bool
@@ -295,7 +318,7 @@ stdio_advance(struct monitor *m, struct container *c, int64_t now)
             stream->flush_ns = now + FLUSH_NS; /* no block is free */
         if (stream->throttled && c->stdio.paid_ns - BURST_NS <= now) {
             stream->throttled = false;
-            source_resume(m, &stream->source);
+            stream_resume(m, stream);
         }
     }
 }
@@ -311,9 +334,8 @@ stdio_close(struct monitor *m, struct container *c)
 {
     struct stdio *stdio = &c->stdio;
     struct stream *streams[] = {&stdio->out, &stdio->err};
-    if (stdio->in >= 0 && !stdio->tty)
-        (void)close(stdio->in);
-    stdio->in = -1;
+    attach_end_all(m, c);
+    source_close(m, &stdio->in);
     for (size_t i = 0; i < 2; i++) {
         if (streams[i]->is_open)
             source_close(m, &streams[i]->source);

@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <stddef.h>
 
+#include "runtime/monitor/source.h"
 #include "runtime/monitor/writer.h"
 
 enum { LOG_PIECE_MAX = 16384, STREAM_READ_MAX = 65536, BLOCKS_MAX = 8, BLOCKS_PER_STREAM = 2 };
@@ -46,6 +47,7 @@ struct stream {
     bool is_open;
     int64_t flush_ns; /* monotonic: the tail goes out then; 0: it is empty */
     bool throttled;   /* not read until stdio.paid_ns */
+    unsigned held;    /* not read: so many attached clients have not taken what was read before (attach.h) */
     size_t tail_length;
     char *tail; /* LOG_PIECE_MAX bytes of stdio.tails */
 };
@@ -62,9 +64,9 @@ struct log {
 
 struct stdio {
     bool tty, stdin_once;
-    int64_t rate;    /* bytes a second; 0: no limit */
-    int64_t paid_ns; /* monotonic: what was read so far is paid for then, at that rate */
-    int in;          /* where input for the container is written (pipe or terminal); -1 */
+    int64_t rate;     /* bytes a second; 0: no limit */
+    int64_t paid_ns;  /* monotonic: what was read so far is paid for then, at that rate */
+    struct source in; /* where input for the container is written (pipe or terminal): watched while an attached client waits for room */
     struct stream out, err;
     struct log log;
     char tails[2][LOG_PIECE_MAX]; /* at the end: pages that most containers never touch */
@@ -86,6 +88,10 @@ bool stdio_drained(const struct container *c);
 /* When it has something to do without an event (a tail to flush, a rate's pause that is over): monotonic, INT64_MAX: never. */
 int64_t stdio_due(const struct container *c);
 void stdio_advance(struct monitor *m, struct container *c, int64_t now);
+/* Read on, unless something else keeps it from that. */
+void stream_resume(struct monitor *m, struct stream *stream);
+/* End the container's input; with a terminal that is only for us to know. */
+void stdio_close_input(struct monitor *m, struct container *c);
 /* Stop reading, write what was read. The log closes when that is done. */
 void stdio_close(struct monitor *m, struct container *c);
 /* stdio_close was called and no job is under way. */

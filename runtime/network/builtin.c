@@ -638,6 +638,15 @@ builtin_check(struct builtin *b, const char *pod_id, struct error *err)
     return error_set(err, ERR_PRECONDITION, "built-in network: the pod's interface %s is gone from the host", lease.host_name);
 }
 
+bool
+builtin_has_pool(const struct builtin *b, const struct ip_net *net)
+{
+    for (size_t i = 0; i < b->ipam.pool_count; i++)
+        if (ip_equal(&b->ipam.pools[i].ip, &net->ip) && b->ipam.pools[i].prefix == net->prefix)
+            return true;
+    return false;
+}
+
 json_t *
 builtin_info(struct builtin *b)
 {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "runtime/network/ip.h"
 #include "runtime/network/json.h"
 #include "runtime/network/network.h"
 #include "runtime/network/record.h"
@@ -31,5 +32,8 @@ int builtin_detach(struct builtin *builtin, const char *pod_id, int record_dir, 
 int builtin_check(struct builtin *builtin, const char *pod_id, struct error *err);
 /* The pod's network is ours, by memory. */
 bool builtin_has(struct builtin *builtin, const char *pod_id);
+
+/* It gives addresses of this network, wholly and of no larger one. */
+bool builtin_has_pool(const struct builtin *builtin, const struct ip_net *net);
 
 json_t *builtin_info(struct builtin *builtin);

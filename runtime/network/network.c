@@ -13,8 +13,9 @@
 #include "base/log.h"
 #include "runtime/network/builtin.h"
 #include "runtime/network/cni.h"
-#include "runtime/network/ipam.h"
 #include "runtime/network/iface.h"
+#include "runtime/network/ip.h"
+#include "runtime/network/ipam.h"
 #include "runtime/network/record.h"
 #include "runtime/network/worker.h"
 
@@ -168,6 +169,22 @@ network_collect(struct network *n, const struct strv *pod_ids)
     }
     cni_collect(n->cni, &orphans, pod_ids);
     (void)eventfd_write(n->wake, 1);
+}
+
+int
+network_pod_cidr(struct network *n, const char *cidrs, struct error *err)
+{
+    cleanup_strv struct strv list = {0};
+    strv_split(&list, cidrs, ',', true);
+    for (size_t i = 0; i < list.count; i++) {
+        struct ip_net net;
+        TRY(ip_net_parse(list.items[i], &net, err));
+        if (n->mode == NETWORK_BUILTIN && !builtin_has_pool(n->builtin, &net))
+            return error_set(err, ERR_PRECONDITION,
+                             "the built-in network gives addresses of other pools: put %s into network.pools of the configuration and restart crispd",
+                             cidrs);
+    }
+    return 0;
 }
 
 bool

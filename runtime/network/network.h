@@ -90,6 +90,11 @@ int network_check(struct network *network, const struct network_request *request
  * after recovery. */
 void network_collect(struct network *network, const struct strv *pod_ids);
 
+/* The cluster gives this node's pods these addresses ("10.1.0.0/24", or one of each family with a comma between). CNI plugins have theirs from their
+ * own configuration, and nothing is to be done. The built-in network has its pools from ours: ERR_PRECONDITION unless they are the same, as pods
+ * would get addresses that the cluster routes elsewhere. ERR_INVALID for what is no network. [CRI UpdateRuntimeConfig] */
+int network_pod_cidr(struct network *network, const char *cidrs, struct error *err);
+
 /* From a cached value, at once: true, or false with the reason in words ("no CNI configuration in /etc/cni/net.d"). [CRI Status: NetworkReady] */
 bool network_ready(struct network *network, char reason[NETWORK_REASON_SIZE]);
 

@@ -1,6 +1,7 @@
 /* A runtime and an image service that hold nothing and wait where they are told to: for tests of the server itself. See fake_backend.h. */
 #include "fake_backend.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,11 +36,28 @@ runtime_info_json(struct runtime *rt)
     return str_dup("{}");
 }
 
+int
+network_pod_cidr(struct network *network, const char *cidrs, struct error *err)
+{
+    (void)network;
+    (void)cidrs;
+    (void)err;
+    return 0;
+}
+
 bool
 network_bridge_name_valid(const char *name)
 {
     (void)name;
     return true;
+}
+
+int
+network_pools_check(const struct strv *pools, struct error *err)
+{
+    (void)pools;
+    (void)err;
+    return 0;
 }
 
 bool
@@ -107,12 +125,43 @@ pod_status(struct runtime *rt, const char *id, struct pod_status *out, struct er
     return nothing_there(id, err);
 }
 
+int
+pod_snapshot(struct runtime *rt, const char *id, struct pod_snapshot *out, struct error *err)
+{
+    (void)rt;
+    (void)out;
+    return nothing_there(id, err);
+}
+
+void
+pod_snapshot_free(struct pod_snapshot *snapshot)
+{
+    pod_config_free((struct pod_config *)(uintptr_t)snapshot->pod.config);
+}
+
+void
+change_free(struct change *change)
+{
+    pod_snapshot_free(&change->after);
+    free(change);
+}
+
 struct pod_status *
 pod_list(struct runtime *rt, size_t *count)
 {
     (void)rt;
-    *count = 0;
-    return NULL;
+    struct pod_status *list = mem_zalloc(fake_pods, sizeof *list);
+    char *large = mem_zalloc(1, fake_pod_bytes + 1);
+    memset(large, 'x', fake_pod_bytes);
+    for (size_t i = 0; i < fake_pods; i++) {
+        struct pod_config *config = mem_zalloc(1, sizeof *config);
+        (void)snprintf(list[i].id, sizeof list[i].id, "pod%zu", i);
+        strmap_set(&config->annotations, "large", large);
+        list[i].config = config;
+    }
+    free(large);
+    *count = fake_pods;
+    return list;
 }
 
 void
@@ -124,8 +173,18 @@ pod_status_free(struct pod_status *status)
 void
 pod_list_free(struct pod_status *list, size_t count)
 {
-    (void)list;
-    (void)count;
+    for (size_t i = 0; i < count; i++)
+        pod_config_free((struct pod_config *)(uintptr_t)list[i].config);
+    free(list);
+}
+
+int
+pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    (void)rt;
+    (void)overhead;
+    (void)resources;
+    return nothing_there(id, err);
 }
 
 char *
@@ -264,6 +323,34 @@ resources_free(struct resources *resources)
 }
 
 int
+container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds, const struct cancel *cancel,
+                      int *status, struct error *err)
+{
+    (void)rt;
+    (void)command;
+    (void)tty;
+    (void)fds;
+    (void)cancel;
+    (void)status;
+    return nothing_there(id, err);
+}
+
+int
+container_attach(struct runtime *rt, const char *id, struct stream_fds *fds, struct error *err)
+{
+    (void)rt;
+    (void)fds;
+    return nothing_there(id, err);
+}
+
+int
+pod_open_netns(struct runtime *rt, const char *id, struct error *err)
+{
+    (void)rt;
+    return nothing_there(id, err);
+}
+
+int
 container_exec(struct runtime *rt, const char *id, const struct strv *command, int64_t timeout_ns, const struct cancel *cancel,
                struct exec_result *result, struct error *err)
 {
@@ -292,12 +379,11 @@ container_stats(struct runtime *rt, const char *id, struct container_stats *out,
     return nothing_there(id, err);
 }
 
-struct container_stats *
-container_stats_list(struct runtime *rt, size_t *count)
+void
+container_running(struct runtime *rt, struct strv *ids)
 {
     (void)rt;
-    *count = 0;
-    return NULL;
+    (void)ids;
 }
 
 void
@@ -306,11 +392,53 @@ container_stats_free(struct container_stats *stats)
     (void)stats;
 }
 
-void
-container_stats_list_free(struct container_stats *list, size_t count)
+int
+pod_stats(struct runtime *rt, const char *id, struct pod_stats *out, struct error *err)
 {
-    (void)list;
-    (void)count;
+    (void)rt;
+    (void)out;
+    return nothing_there(id, err);
+}
+
+void
+pod_stats_free(struct pod_stats *stats)
+{
+    (void)stats;
+}
+
+void
+pod_ready(struct runtime *rt, struct strv *ids)
+{
+    (void)rt;
+    (void)ids;
+}
+
+void
+container_details(struct runtime *rt, const struct container_stats *of, struct usage_details *out)
+{
+    (void)rt;
+    (void)of;
+    (void)out;
+}
+
+void
+usage_details_free(struct usage_details *details)
+{
+    (void)details;
+}
+
+int64_t
+usage_open_files_limit(pid_t pid)
+{
+    (void)pid;
+    return UNKNOWN;
+}
+
+void
+runtime_disk(struct runtime *rt, struct disk_stats *out)
+{
+    (void)rt;
+    (void)out;
 }
 
 void

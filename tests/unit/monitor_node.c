@@ -452,7 +452,7 @@ run_in(struct box *box, const struct crate *c, const char *const *command, const
     cleanup_close int cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int ends[2], failed_op;
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-    struct link_exec exec = {.container_id = c->id, .spec = spec, .cgroup = cgroup, .stdio = {-1, ends[1], ends[1]}};
+    struct link_exec exec = {.container_id = c->id, .spec = spec, .cgroup = cgroup, .stdio = {-1, ends[1], ends[1]}, .console = -1};
     int result = link_exec(box->link, &exec, cancel, status, &failed_op, err);
     (void)close(ends[1]);
     char chunk[4096];

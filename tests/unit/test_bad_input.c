@@ -240,7 +240,8 @@ test_numbers_and_names_that_make_no_sense(void **state)
     config = container();
     config->devices = mem_zalloc(1, sizeof *config->devices);
     config->device_count = 1;
-    config->devices[0] = (struct device_request){str_dup("/dev/x"), str_dup("/dev/not-there"), str_dup("rw")};
+    config->devices[0] =
+        (struct device_request){.container_path = str_dup("/dev/x"), .host_path = str_dup("/dev/not-there"), .permissions = str_dup("rw")};
     refuse_create(config, ERR_INVALID, "/dev/not-there");
     config = container();
     free(config->layers.items[0]);

@@ -111,8 +111,8 @@ test_a_device_that_is_not_given_cannot_be_used(void **state)
     config->attempt = 1;
     config->devices = mem_zalloc(1, sizeof *config->devices);
     config->device_count = 1;
-    config->devices[0] = (struct device_request){str_dup("/dev/given"),
-                                                 str_dup(access("/dev/loop-control", F_OK) == 0 ? "/dev/loop-control" : "/dev/ubda"), str_dup("r")};
+    const char *device = access("/dev/loop-control", F_OK) == 0 ? "/dev/loop-control" : "/dev/ubda";
+    config->devices[0] = (struct device_request){.container_path = str_dup("/dev/given"), .host_path = str_dup(device), .permissions = str_dup("r")};
     launch(config, id);
     expect(id, "(: < /dev/given) && echo readable; (: > /dev/given) 2>&1", "readable\n/bin/sh: can't create /dev/given: Operation not permitted\n");
     take_away(id);

@@ -19,11 +19,13 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "cri/configuration.h"
+#include "cri/events.h"
 #include "cri/limits.h"
 #include "cri/server.h"
 #include "fake_backend.h"
+#include "runtime/runtime.h"
 
-size_t fake_exec_output_bytes = 16;
+size_t fake_exec_output_bytes = 16, fake_pods, fake_pod_bytes;
 
 enum { FOREVER_SECONDS = 20, BLOCKED = 64 };
 
@@ -43,7 +45,7 @@ struct client {
 };
 
 static struct configuration configuration = {.root = (char[]){"/nowhere"}};
-static const struct services services = {.configuration = &configuration};
+static struct services services = {.configuration = &configuration};
 
 static struct client
 client_connect(size_t most_calls)
@@ -313,8 +315,6 @@ what_is_not_built_says_so_by_name(void **state)
     char details[256];
     assert_int_equal(call_raw(&client, RUNTIME "CheckpointPod", grpc_empty_slice(), details), GRPC_STATUS_UNIMPLEMENTED);
     assert_non_null(strstr(details, "CheckpointPod"));
-    assert_int_equal(call_raw(&client, RUNTIME "StreamContainers", grpc_empty_slice(), details), GRPC_STATUS_UNIMPLEMENTED);
-    assert_non_null(strstr(details, "StreamContainers"));
     assert_int_equal(call_raw(&client, RUNTIME "Nonsense", grpc_empty_slice(), details), GRPC_STATUS_UNIMPLEMENTED);
     assert_non_null(strstr(details, "Nonsense"));
     client_end(&client);
@@ -338,6 +338,237 @@ bytes_that_are_no_request_are_invalid(void **state)
                      GRPC_STATUS_INVALID_ARGUMENT);
     assert_string_equal(details, "container_id: it is not UTF-8");
     client_end(&client);
+}
+
+/* Take a stream's next message: its list's length, or -1 when there is none any more. Events on the queue are the receiving's alone meanwhile. */
+static ssize_t
+next_pods(struct client *client, struct client_call *c)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &c->answer};
+    assert_int_equal(grpc_call_start_batch(c->call, &op, 1, c, NULL), GRPC_CALL_OK);
+    (void)next_ended(client);
+    if (!c->answer)
+        return -1;
+    grpc_byte_buffer_reader reader;
+    assert_true(grpc_byte_buffer_reader_init(&reader, c->answer));
+    grpc_slice bytes = grpc_byte_buffer_reader_readall(&reader);
+    grpc_byte_buffer_reader_destroy(&reader);
+    ProtobufCMessage *message = protobuf_c_message_unpack(&runtime__v1__stream_pod_sandboxes_response__descriptor, NULL, GRPC_SLICE_LENGTH(bytes),
+                                                          GRPC_SLICE_START_PTR(bytes));
+    assert_non_null(message);
+    assert_true(GRPC_SLICE_LENGTH(bytes) <= STREAM_CHUNK_BYTES + 1024);
+    ssize_t count = (ssize_t)((Runtime__V1__StreamPodSandboxesResponse *)message)->n_pod_sandboxes;
+    protobuf_c_message_free_unpacked(message, NULL);
+    grpc_slice_unref(bytes);
+    grpc_byte_buffer_destroy(c->answer);
+    c->answer = NULL;
+    return count;
+}
+
+static struct client_call *
+begin_stream(struct client *client, const char *method, int64_t timeout_ms)
+{
+    struct client_call *c = mem_zalloc(1, sizeof *c);
+    gpr_timespec deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
+    grpc_slice path = grpc_slice_from_copied_string(method), none = grpc_empty_slice();
+    c->call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue, path, NULL, deadline, NULL);
+    grpc_slice_unref(path);
+    grpc_metadata_array_init(&c->initial);
+    grpc_metadata_array_init(&c->trailing);
+    grpc_byte_buffer *message = grpc_raw_byte_buffer_create(&none, 1);
+    grpc_op ops[4] = {
+        {.op = GRPC_OP_SEND_INITIAL_METADATA},
+        {.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = message},
+        {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
+        {.op = GRPC_OP_RECV_INITIAL_METADATA, .data.recv_initial_metadata.recv_initial_metadata = &c->initial},
+    };
+    assert_int_equal(grpc_call_start_batch(c->call, ops, 4, c, NULL), GRPC_CALL_OK);
+    grpc_byte_buffer_destroy(message);
+    (void)next_ended(client);
+    return c;
+}
+
+static grpc_status_code
+end_stream(struct client *client, struct client_call *c)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT};
+    op.data.recv_status_on_client.trailing_metadata = &c->trailing;
+    op.data.recv_status_on_client.status = &c->code;
+    op.data.recv_status_on_client.status_details = &c->details;
+    assert_int_equal(grpc_call_start_batch(c->call, &op, 1, c, NULL), GRPC_CALL_OK);
+    (void)next_ended(client);
+    return finish(c, NULL);
+}
+
+static void
+a_list_too_large_for_a_message_is_streamed_whole(void **state)
+{
+    (void)state;
+    struct client client = client_connect(16);
+    fake_pods = 400;
+    fake_pod_bytes = 64 << 10;
+    assert_int_equal(call_raw(&client, RUNTIME "ListPodSandbox", grpc_empty_slice(), NULL), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    struct client_call *stream = begin_stream(&client, RUNTIME "StreamPodSandboxes", FOREVER_SECONDS * 1000);
+    size_t pods = 0, messages = 0;
+    for (ssize_t n; (n = next_pods(&client, stream)) >= 0; messages++) {
+        assert_true(n > 0);
+        pods += (size_t)n;
+    }
+    assert_int_equal(end_stream(&client, stream), GRPC_STATUS_OK);
+    assert_int_equal(pods, 400);
+    assert_true(messages > 20);
+    fake_pods = 0;
+    stream = begin_stream(&client, RUNTIME "StreamPodSandboxes", FOREVER_SECONDS * 1000);
+    assert_int_equal(next_pods(&client, stream), -1);
+    assert_int_equal(end_stream(&client, stream), GRPC_STATUS_OK);
+    client_end(&client);
+}
+
+static void
+a_reader_that_takes_nothing_holds_no_stream_beyond_its_deadline(void **state)
+{
+    (void)state;
+    struct client client = client_connect(16);
+    fake_pods = 400;
+    fake_pod_bytes = 64 << 10;
+    struct client_call *stalled = begin_stream(&client, RUNTIME "StreamPodSandboxes", 500);
+    usleep(800000);
+    assert_int_equal(call_raw(&client, RUNTIME "Version", grpc_empty_slice(), NULL), GRPC_STATUS_OK);
+    assert_int_equal(end_stream(&client, stalled), GRPC_STATUS_DEADLINE_EXCEEDED);
+    stalled = begin_stream(&client, RUNTIME "StreamPodSandboxes", FOREVER_SECONDS * 1000);
+    assert_int_equal(grpc_call_cancel(stalled->call, NULL), GRPC_CALL_OK);
+    assert_int_equal(end_stream(&client, stalled), GRPC_STATUS_CANCELLED);
+    fake_pods = 0;
+    client_end(&client);
+}
+
+static void
+a_stopping_server_ends_its_streams_at_once(void **state)
+{
+    (void)state;
+    struct client client = client_connect(16);
+    fake_pods = 400;
+    fake_pod_bytes = 64 << 10;
+    struct client_call *stalled = begin_stream(&client, RUNTIME "StreamPodSandboxes", FOREVER_SECONDS * 1000);
+    int64_t begin_ns = clock_monotonic_ns();
+    assert_true(stop_within(&client, 10000, 12000));
+    assert_true(clock_monotonic_ns() - begin_ns < 2 * NS_PER_SECOND);
+    while (next_pods(&client, stalled) >= 0) /* what was on its way already */
+        ;
+    assert_int_equal(end_stream(&client, stalled), GRPC_STATUS_UNAVAILABLE);
+    fake_pods = 0;
+    client_close(&client);
+}
+
+static void
+publish(size_t count, size_t bytes)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct change *change = mem_zalloc(1, sizeof *change);
+        struct pod_config *config = mem_zalloc(1, sizeof *config);
+        char *large = mem_zalloc(1, bytes + 1);
+        memset(large, 'x', bytes);
+        strmap_set(&config->annotations, "large", large);
+        free(large);
+        change->kind = CHANGE_STARTED;
+        (void)snprintf(change->id, sizeof change->id, "c%zu", i);
+        change->after = (struct pod_snapshot){.time_ns = (int64_t)i + 1, .pod.config = config};
+        events_publish(services.events, change);
+    }
+}
+
+/* The number in the id of the next event; -1: the stream ended. */
+static int
+next_event(struct client *client, struct client_call *c)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &c->answer};
+    assert_int_equal(grpc_call_start_batch(c->call, &op, 1, c, NULL), GRPC_CALL_OK);
+    (void)next_ended(client);
+    if (!c->answer)
+        return -1;
+    grpc_byte_buffer_reader reader;
+    assert_true(grpc_byte_buffer_reader_init(&reader, c->answer));
+    grpc_slice bytes = grpc_byte_buffer_reader_readall(&reader);
+    grpc_byte_buffer_reader_destroy(&reader);
+    Runtime__V1__ContainerEventResponse *event = (Runtime__V1__ContainerEventResponse *)protobuf_c_message_unpack(
+        &runtime__v1__container_event_response__descriptor, NULL, GRPC_SLICE_LENGTH(bytes), GRPC_SLICE_START_PTR(bytes));
+    assert_non_null(event);
+    assert_int_equal(event->container_event_type, RUNTIME__V1__CONTAINER_EVENT_TYPE__CONTAINER_STARTED_EVENT);
+    assert_non_null(event->pod_sandbox_status);
+    int number = atoi(event->container_id + 1);
+    protobuf_c_message_free_unpacked(&event->base, NULL);
+    grpc_slice_unref(bytes);
+    grpc_byte_buffer_destroy(c->answer);
+    c->answer = NULL;
+    return number;
+}
+
+#define EVENTS RUNTIME "GetContainerEvents"
+
+static void
+every_reader_of_events_gets_each_in_order(void **state)
+{
+    (void)state;
+    services.events = events_new();
+    struct client client = client_connect(16);
+    struct client_call *streams[8];
+    for (size_t i = 0; i < 8; i++)
+        streams[i] = begin_stream(&client, EVENTS, FOREVER_SECONDS * 1000);
+    publish(300, 10);
+    for (size_t i = 0; i < 8; i++)
+        for (int n = 0; n < 300; n++)
+            assert_int_equal(next_event(&client, streams[i]), n);
+    for (size_t i = 0; i < 8; i++) {
+        assert_int_equal(grpc_call_cancel(streams[i]->call, NULL), GRPC_CALL_OK);
+        assert_int_equal(end_stream(&client, streams[i]), GRPC_STATUS_CANCELLED);
+    }
+    client_end(&client);
+    events_free(services.events);
+}
+
+static void
+a_slow_reader_of_events_loses_its_stream_and_delays_nobody(void **state)
+{
+    (void)state;
+    services.events = events_new();
+    struct client client = client_connect(16);
+    struct client_call *slow = begin_stream(&client, EVENTS, FOREVER_SECONDS * 1000), *quick = begin_stream(&client, EVENTS, FOREVER_SECONDS * 1000);
+    int64_t begin_ns = clock_monotonic_ns();
+    for (int round = 0; round < 30; round++) {
+        publish(100, 10000);
+        for (int n = 0; n < 100; n++)
+            assert_int_equal(next_event(&client, quick), n);
+    }
+    assert_true(clock_monotonic_ns() - begin_ns < 10 * NS_PER_SECOND);
+    int got = 0;
+    for (; next_event(&client, slow) == got % 100; got++) /* what was on its way, without a gap, then the end */
+        ;
+    assert_true(got < 3000);
+    assert_int_equal(end_stream(&client, slow), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    assert_int_equal(grpc_call_cancel(quick->call, NULL), GRPC_CALL_OK);
+    assert_int_equal(end_stream(&client, quick), GRPC_STATUS_CANCELLED);
+    client_end(&client);
+    events_free(services.events);
+}
+
+static void
+more_readers_of_events_than_the_limit_are_refused(void **state)
+{
+    (void)state;
+    services.events = events_new();
+    struct client client = client_connect(16);
+    struct client_call *streams[EVENT_STREAMS_MAX];
+    for (size_t i = 0; i < EVENT_STREAMS_MAX; i++)
+        streams[i] = begin_stream(&client, EVENTS, FOREVER_SECONDS * 1000);
+    assert_int_equal(call_raw(&client, EVENTS, grpc_empty_slice(), NULL), GRPC_STATUS_RESOURCE_EXHAUSTED);
+    /* Streams of events take no place from other streams, nor from calls. */
+    assert_int_equal(call_raw(&client, RUNTIME "StreamContainers", grpc_empty_slice(), NULL), GRPC_STATUS_OK);
+    for (size_t i = 0; i < EVENT_STREAMS_MAX; i++) {
+        assert_int_equal(grpc_call_cancel(streams[i]->call, NULL), GRPC_CALL_OK);
+        assert_int_equal(end_stream(&client, streams[i]), GRPC_STATUS_CANCELLED);
+    }
+    client_end(&client);
+    events_free(services.events);
 }
 
 static void
@@ -415,6 +646,12 @@ main(void)
         cmocka_unit_test(a_connection_that_breaks_ends_its_calls),
         cmocka_unit_test(what_is_not_built_says_so_by_name),
         cmocka_unit_test(bytes_that_are_no_request_are_invalid),
+        cmocka_unit_test(a_list_too_large_for_a_message_is_streamed_whole),
+        cmocka_unit_test(a_reader_that_takes_nothing_holds_no_stream_beyond_its_deadline),
+        cmocka_unit_test(a_stopping_server_ends_its_streams_at_once),
+        cmocka_unit_test(every_reader_of_events_gets_each_in_order),
+        cmocka_unit_test(a_slow_reader_of_events_loses_its_stream_and_delays_nobody),
+        cmocka_unit_test(more_readers_of_events_than_the_limit_are_refused),
         cmocka_unit_test(messages_have_a_largest_size_either_way),
         cmocka_unit_test(what_is_not_there_is_removed_already),
         cmocka_unit_test(a_registry_that_is_down_is_told_in_the_kubelets_word),

@@ -229,7 +229,7 @@ what_a_pod_asks_of_security_and_crisp_cannot_do_is_refused_by_name(void **state)
     assert_non_null(pod);
     pod_config_free(pod);
     profile.profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost;
-    refused(f, ERR_UNSUPPORTED, "seccomp");
+    refused(f, ERR_INVALID, "seccomp");
 
     f = pod_fixture();
     f->namespaces.network = RUNTIME__V1__NAMESPACE_MODE__CONTAINER;
@@ -476,22 +476,57 @@ the_user_is_the_requests_else_the_images(void **state)
     container_refused(f, ERR_INVALID, "run_as_username");
 }
 
+static void
+assert_seccomp(struct container_fixture *f, const char *expected)
+{
+    struct container_config *config = accepted(f);
+    assert_string_equal(config->seccomp ? config->seccomp : "", expected);
+    container_config_free(config);
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+/* The new field holds where both are given. */
+static void
+seccomp_is_read_from_both_fields(void **state)
+{
+    struct container_fixture *f = *state;
+    Runtime__V1__SecurityProfile profile = RUNTIME__V1__SECURITY_PROFILE__INIT;
+    assert_seccomp(f, "");
+    f->security.seccomp_profile_path = "docker/default";
+    assert_seccomp(f, "runtime/default");
+    f->security.seccomp_profile_path = "localhost//var/lib/kubelet/seccomp/a.json";
+    assert_seccomp(f, "localhost//var/lib/kubelet/seccomp/a.json");
+    f->security.seccomp_profile_path = "a.json";
+    container_refused(f, ERR_INVALID, "a.json");
+    f->security.seccomp = &profile;
+    assert_seccomp(f, "runtime/default");
+    profile.profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined;
+    assert_seccomp(f, "unconfined");
+    profile.profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost;
+    container_refused(f, ERR_INVALID, "not absolute");
+    profile.localhost_ref = "/srv/b.json";
+    assert_seccomp(f, "localhost//srv/b.json");
+    profile.profile_type = (Runtime__V1__SecurityProfile__ProfileType)7;
+    container_refused(f, ERR_INVALID, "seccomp");
+}
+
+#pragma GCC diagnostic pop
+
 /* Each member asks for something a later crisp builds; set one at a time. */
 static void
 what_crisp_cannot_enforce_is_refused_by_name(void **state)
 {
     struct container_fixture *f = *state;
     Runtime__V1__SecurityProfile profile = RUNTIME__V1__SECURITY_PROFILE__INIT;
-    f->security.seccomp = &profile;
-    container_refused(f, ERR_UNSUPPORTED, "seccomp");
-    profile.profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost;
-    container_refused(f, ERR_UNSUPPORTED, "seccomp");
     profile.profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined;
     f->security.apparmor = &profile;
     container_config_free(accepted(f));
-    f->security.seccomp = NULL;
     profile.profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault;
-    container_refused(f, ERR_UNSUPPORTED, "apparmor");
+    struct container_config *confined = accepted(f);
+    assert_string_equal(confined->apparmor, "runtime/default");
+    container_config_free(confined);
     f->security.privileged = 1; /* confined by nothing */
     f->pod->privileged = true;
     container_config_free(accepted(f));
@@ -506,7 +541,10 @@ what_crisp_cannot_enforce_is_refused_by_name(void **state)
     Runtime__V1__CDIDevice cdi = RUNTIME__V1__CDIDEVICE__INIT;
     f->config.cdi_devices = (Runtime__V1__CDIDevice *[]){&cdi};
     f->config.n_cdi_devices = 1;
-    container_refused(f, ERR_UNSUPPORTED, "CDI_devices");
+    cdi.name = "vendor.example/net=one";
+    struct container_config *config = accepted(f);
+    assert_string_equal(config->cdi_devices.items[0], "vendor.example/net=one");
+    container_config_free(config);
 }
 
 static void
@@ -645,6 +683,7 @@ main(void)
         CONTAINER(the_image_fills_in_what_the_request_leaves_out),
         CONTAINER(the_requests_variables_replace_the_images_in_place),
         CONTAINER(the_user_is_the_requests_else_the_images),
+        CONTAINER(seccomp_is_read_from_both_fields),
         CONTAINER(what_crisp_cannot_enforce_is_refused_by_name),
         CONTAINER(mounts_of_images_and_idmaps_are_refused_by_name),
         CONTAINER(namespaces_of_the_host_are_the_pods_to_grant),

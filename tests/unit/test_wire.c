@@ -13,7 +13,7 @@
 #include "cri/wire.h"
 #include "fake_backend.h"
 
-size_t fake_exec_output_bytes;
+size_t fake_exec_output_bytes, fake_pods, fake_pod_bytes;
 
 #define POD &runtime__v1__run_pod_sandbox_request__descriptor
 
