@@ -42,6 +42,7 @@ kind_of_errno(int errnum)
     case ENAMETOOLONG:
     case ELOOP:
     case ENOTDIR:
+    case EISDIR:
         return ERR_INVALID;
     case ETIMEDOUT:
         return ERR_DEADLINE;

@@ -1,9 +1,11 @@
 #include "runtime/container_steps.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -125,6 +127,24 @@ make_cgroup(struct making *m, struct error *err)
 
 /* ---- log ---- */
 
+/* A pod that has the node's logs mounted can put a symlink in the way. */
+static int
+check_log_directory(const char *log_directory, const char *log_path, struct error *err)
+{
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    const char *slash = strrchr(log_path, '/');
+    if (!slash)
+        return 0;
+    cleanup_free char *below = str_ndup(log_path, (size_t)(slash - log_path));
+    cleanup_close int top = TRY(file_open(AT_FDCWD, log_directory, O_PATH | O_DIRECTORY, 0, err));
+    cleanup_close int directory = (int)syscall(SYS_openat2, top, below, &how, sizeof how);
+    int errnum = directory >= 0 ? 0 : errno;
+    if (errnum == 0 || errnum == ENOENT)
+        return 0;
+    (void)error_errno(err, errnum, "log_path %s in the pod's log directory %s", log_path, log_directory);
+    return errnum == EXDEV ? error_as(err, ERR_INVALID) : -1;
+}
+
 /* The kubelet makes the directory; others count on it being made. */
 static int
 make_log_directory(struct making *m, struct error *err)
@@ -133,6 +153,9 @@ make_log_directory(struct making *m, struct error *err)
     if (str_empty(path))
         return 0;
     cleanup_free char *parent = str_ndup(path, (size_t)(strrchr(path, '/') - path));
+    const char *log_directory = m->container->pod->config->log_directory;
+    TRY(file_mkdirs(log_directory, 0755, err));
+    TRY(check_log_directory(log_directory, m->container->config->log_path, err));
     return file_mkdirs(parent, 0755, err);
 }
 

@@ -501,3 +501,34 @@ func TestAPodWroteIntoItsHostsFileUntilTheNodesRunWasFull(t *testing.T) {
 		t.Errorf("%d bytes of the node's memory are gone", before-after)
 	}
 }
+
+// "A pod that may write to the node's logs led another's log to where it liked": no symlink leads a log out of its directory.
+func TestAPodLedAnothersLogToWhereItLiked(t *testing.T) {
+	leaveNothing(t)
+	p := newPod(t)
+	elsewhere := t.TempDir()
+	victim := filepath.Join(elsewhere, "victim")
+	if err := os.WriteFile(victim, []byte("precious\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	logs := p.config.LogDirectory
+	_ = os.MkdirAll(logs, 0o755)
+	for link, target := range map[string]string{"file.log": victim, "folder": elsewhere} {
+		if err := os.Symlink(target, filepath.Join(logs, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = os.Mkdir(filepath.Join(logs, "folder.log"), 0o755)
+	for _, path := range []string{"file.log", "folder/new.log", "folder/deep/new.log", "folder.log"} {
+		config := containerConfig("main", "echo", "written")
+		config.LogPath = path
+		_, err := p.tryCreate(t, config)
+		fails(t, err, is(codes.InvalidArgument), path)
+	}
+	if got := string(must(os.ReadFile(victim))(t)); got != "precious\n" {
+		t.Errorf("the victim now says %q", got)
+	}
+	if entries := must(os.ReadDir(elsewhere))(t); len(entries) != 1 {
+		t.Errorf("a log escaped: %v", entries)
+	}
+}
