@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // crispdPid gives the pid of the crispd that hack/node or a test started.
@@ -31,6 +33,7 @@ func startCrispd(t *testing.T) {
 	t.Helper()
 	command(t, os.Getenv("CRISP_TEST_CRISPD"), "start")
 	connect()
+	must(runtime.Version(soon(t), &cri.VersionRequest{}))(t) // a client connects with its first call: leaveNothing counts sockets
 }
 
 // restartCrispd ends crispd in the polite way and starts it again.

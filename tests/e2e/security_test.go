@@ -93,7 +93,7 @@ func TestSeccompProfilesThatAreWrong(t *testing.T) {
 		{localhost("/no/such/profile.json"), codes.InvalidArgument, []string{"/no/such/profile.json", "No such file"}},
 		{localhost("profile.json"), codes.InvalidArgument, []string{"profile.json", "not absolute"}},
 		{localhost(""), codes.InvalidArgument, []string{"not absolute"}},
-		{localhost("/tmp"), codes.Internal, []string{"/tmp", "directory"}},
+		{localhost("/tmp"), codes.InvalidArgument, []string{"/tmp", "directory"}},
 		{localhost(profile(t, "{")), codes.InvalidArgument, []string{"profile.json", "line 1"}},
 		{localhost(profile(t, `{"defaultAction": "SCMP_ACT_NOTIFY"}`)), codes.Unimplemented, []string{"SCMP_ACT_NOTIFY"}},
 		{&cri.SecurityProfile{ProfileType: 9}, codes.InvalidArgument, []string{"seccomp"}},
