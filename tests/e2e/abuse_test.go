@@ -419,9 +419,11 @@ func TestMonitorsDieAtTheWorstMoment(t *testing.T) {
 	for round := range 15 {
 		config := podConfig(t.Name())
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		churning, enough := context.WithCancel(ctx)
 		var work sync.WaitGroup
-		work.Go(func() { churn(ctx, runtime, config) })
+		work.Go(func() { churn(churning, runtime, config) })
 		work.Go(func() {
+			defer enough() // no kill may have hit a call that fails by it
 			for i := 0; i < 40 && ctx.Err() == nil; i++ {
 				time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
 				for _, pid := range processesOf("crisp-monitor") {
