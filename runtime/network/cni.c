@@ -328,6 +328,35 @@ collect_garbage(struct cni *cni)
         log_warn("CNI garbage collection failed", "error", err.message);
 }
 
+/* Whether a pod's network is still as it was attached. One that was detached meanwhile has no record any more. */
+static void
+check_attachment(struct cni *cni, const char *pod_id)
+{
+    struct error err = {0}, unused;
+    cleanup_json json_t *record = NULL, *still = NULL;
+    if (record_load(cni->store, -1, pod_id, &record, &err) <= 0 || !str_eq(record_string(record, "kind"), "cni"))
+        return;
+    cleanup_config struct cni_config *config = recorded_config(record, &err);
+    struct cni_call call = recorded_call(cni, record, config, NULL);
+    call.cancel = cni->closing;
+    if (!config || !*call.netns || cni_check(&call, &err) == 0 || cancel_is_set(cni->closing))
+        return;
+    if (record_load(cni->store, -1, pod_id, &still, &unused) > 0)
+        log_warn("a pod's network is not as it was attached", "pod", pod_id, "error", err.message);
+}
+
+/* Once after a start: what happened to the pods' networks while no crispd was there? It is told; what to do is the operator's [CNI spec, "CHECK"]. */
+static void
+check_attachments(struct cni *cni)
+{
+    cleanup_strv struct strv pod_ids = {0};
+    lock(cni);
+    strv_copy(&pod_ids, &cni->known);
+    unlock(cni);
+    for (size_t i = 0; i < pod_ids.count && !cancel_is_set(cni->closing); i++)
+        check_attachment(cni, pod_ids.items[i]);
+}
+
 static void
 collect(struct cni *cni)
 {
@@ -343,6 +372,8 @@ collect(struct cni *cni)
         detach_orphan(cni, orphans.items[i], false);
     if (wanted && cni->watch && !cancel_is_set(cni->closing))
         collect_garbage(cni);
+    if (wanted)
+        check_attachments(cni);
 }
 
 void

@@ -21,6 +21,7 @@ int cni_attach(struct cni *cni, const struct network_request *request, struct ne
 /* With the record's own configuration, arguments and result; removes the record. `netns_path` may be gone. */
 int cni_detach(struct cni *cni, const char *pod_id, const char *netns_path, int record_dir, const json_t *record, struct error *err);
 int cni_check_pod(struct cni *cni, const char *netns_path, const json_t *record, struct error *err);
-/* Leave it to cni_keep_house to detach these, one after another, then to GC with all that are recorded, and `pod_ids`. */
+/* Leave it to cni_keep_house to detach these, one after another, then to GC with all that are recorded, and `pod_ids`; and to CHECK the latter's
+ * attachments, warning of those that are no longer as they were. */
 void cni_collect(struct cni *cni, const struct strv *orphans, const struct strv *pod_ids);
 json_t *cni_info(struct cni *cni);

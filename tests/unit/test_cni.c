@@ -701,7 +701,7 @@ an_address_was_lost_until_i_restarted_the_daemon(void **state)
  */
 
 static void
-status_tells_readiness_and_gc_who_is_there(void **state)
+after_a_start_gc_is_told_who_is_there_and_each_attachment_checked(void **state)
 {
     NEED_WORLD();
     struct test_pod pod;
@@ -721,7 +721,8 @@ status_tells_readiness_and_gc_who_is_there(void **state)
     network_collect(network, &ids);
     strv_free(&ids);
     assert_true(ready_within(30, true, reason));
-    assert_true(called("0-first-GC") && called("1-second-GC") && called("2-first-STATUS"));
+    assert_true(called("0-first-GC") && called("1-second-GC"));
+    assert_true(called("2-first-CHECK") && called("3-second-CHECK") && called("4-first-STATUS"));
     cleanup_json json_t *gc = input("0-first-GC");
     cleanup_json json_t *expected = json_pack("[{s:s, s:s}]", "containerID", pod.id, "ifname", "eth0");
     assert_true(json_equal(json_object_get(gc, "cni.dev/valid-attachments"), expected));
@@ -903,7 +904,7 @@ main(void)
         TEST(an_add_that_could_not_be_undone_is_collected_later),
         TEST(the_daemon_was_killed_and_the_plugin_went_on_adding),
         TEST(an_address_was_lost_until_i_restarted_the_daemon),
-        TEST(status_tells_readiness_and_gc_who_is_there),
+        TEST(after_a_start_gc_is_told_who_is_there_and_each_attachment_checked),
         TEST(what_the_configuration_disables_is_not_called),
         TEST(the_directory_may_come_go_and_be_replaced),
         TEST(names_cannot_smuggle_arguments),
