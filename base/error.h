@@ -40,8 +40,8 @@ struct error {
 int error_set(struct error *err, enum error_kind kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Fill err from an errno: the sentence, ": ", strerror. The kind follows from the errno (ENOENT → NOT_FOUND, EEXIST → EXISTS,
- * EACCES/EPERM → DENIED, ENOSPC/EDQUOT/EMFILE/ENFILE/ENOMEM/EAGAIN → EXHAUSTED, EINVAL/ENAMETOOLONG/ELOOP/ENOTDIR/EISDIR → INVALID, ETIMEDOUT → DEADLINE,
- * ENOSYS/EOPNOTSUPP → UNSUPPORTED, else INTERNAL). Always returns -1. */
+ * EACCES/EPERM → DENIED, ENOSPC/EDQUOT/EMFILE/ENFILE/ENOMEM/EAGAIN → EXHAUSTED, EINVAL/ENAMETOOLONG/ELOOP/ENOTDIR/EISDIR → INVALID, ETIMEDOUT →
+ * DEADLINE, ENOSYS/EOPNOTSUPP → UNSUPPORTED, else INTERNAL). Always returns -1. */
 int error_errno(struct error *err, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Put "TEXT: " in front of err's sentence; kind and errno stay. Always returns -1, so `return error_prefix(err, …)`. */

@@ -51,8 +51,8 @@ all_containers(struct runtime *rt, size_t *count)
     struct container *c, *next;
     struct container **list = mem_zalloc(HASH_CNT(by_id, rt->containers_by_id) + 1, sizeof *list);
     *count = 0;
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    list[(*count)++] = container_reference(c);
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        list[(*count)++] = container_reference(c);
     return list;
 }
 

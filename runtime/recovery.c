@@ -480,8 +480,8 @@ clear_seccomp_programs(struct runtime *rt)
     cleanup_strv struct strv used = {0};
     struct container *c, *next;
     pthread_mutex_lock(&rt->lock);
-    HASH_ITER(by_id, rt->containers_by_id, c, next)
-    strv_add(&used, c->credentials.filter ? c->credentials.filter : "");
+    HASH_ITER (by_id, rt->containers_by_id, c, next)
+        strv_add(&used, c->credentials.filter ? c->credentials.filter : "");
     pthread_mutex_unlock(&rt->lock);
     seccomp_store_keep(rt->seccomp, &used);
 }

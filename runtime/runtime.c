@@ -207,8 +207,7 @@ static void
 drop_links(struct runtime *rt)
 {
     struct pod *pod, *next;
-    HASH_ITER(by_id, rt->pods_by_id, pod, next)
-    {
+    HASH_ITER (by_id, rt->pods_by_id, pod, next) {
         pthread_mutex_lock(&rt->lock);
         struct link *link = steal(pod->link);
         pthread_mutex_unlock(&rt->lock);
@@ -222,10 +221,10 @@ drop_objects(struct runtime *rt)
 {
     struct container *c, *next_container;
     struct pod *pod, *next_pod;
-    HASH_ITER(by_id, rt->containers_by_id, c, next_container)
-    container_list_out(rt, c);
-    HASH_ITER(by_id, rt->pods_by_id, pod, next_pod)
-    pod_list_out(rt, pod);
+    HASH_ITER (by_id, rt->containers_by_id, c, next_container)
+        container_list_out(rt, c);
+    HASH_ITER (by_id, rt->pods_by_id, pod, next_pod)
+        pod_list_out(rt, pod);
 }
 
 static void

@@ -19,8 +19,7 @@ free_task(struct task *task)
 {
     struct carrier *carrier = holder_of(task, struct carrier, end);
     struct stream *stream, *next;
-    HASH_ITER(hh, carrier->streams, stream, next)
-    {
+    HASH_ITER (hh, carrier->streams, stream, next) {
         stream_free(stream);
     }
     carrier->kind->free(carrier);

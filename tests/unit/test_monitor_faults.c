@@ -102,8 +102,9 @@ my_images_resolv_conf_is_a_symlink_into_run_and_nothing_started(void **state)
     struct box box = pod_up();
     assert_int_equal(symlink("../made-up/systemd/stub.conf", at("lower/stub")), 0);
     assert_int_equal(symlink("stub", at("lower/resolv.conf")), 0);
-    struct crate crate = {
-        .command = {"sh", "-c", "cmp /resolv.conf /made-up/systemd/stub.conf && test -s /resolv.conf"}, .bind_source = "/etc/hosts", .bind_target = "/resolv.conf"};
+    struct crate crate = {.command = {"sh", "-c", "cmp /resolv.conf /made-up/systemd/stub.conf && test -s /resolv.conf"},
+                          .bind_source = "/etc/hosts",
+                          .bind_target = "/resolv.conf"};
     crate_start(&box, &crate);
     assert_int_equal(wait_exit(crate.id).status, 0);
     crate_delete(&box, &crate);
