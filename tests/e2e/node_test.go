@@ -220,9 +220,11 @@ func pullerGone(t *testing.T) {
 	})
 }
 
-// processesOf gives the pids of the node's processes whose executable has that name.
+// processesOf gives the pids of the node's processes whose executable has that name, without those that such a process cloned
+// and that have not executed another yet: the init of a container that was created and not started is no monitor.
 func processesOf(name string) (pids []int) {
 	entries, _ := os.ReadDir("/proc")
+	parents := map[int]int{}
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil {
@@ -231,10 +233,24 @@ func processesOf(name string) (pids []int) {
 		executable, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 		executable = strings.TrimPrefix(filepath.Base(strings.TrimSuffix(executable, " (deleted)")), "memfd:")
 		if err == nil && executable == name && ofThisNode(pid) {
+			parents[pid] = parentOf(pid)
+		}
+	}
+	for pid, parent := range parents {
+		if _, cloned := parents[parent]; !cloned {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// parentOf gives 0 for a process that is gone.
+func parentOf(pid int) (parent int) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if _, after, found := strings.Cut(string(status), "\nPPid:\t"); found {
+		_, _ = fmt.Sscan(after, &parent)
+	}
+	return parent
 }
 
 // ofThisNode tells processes of this node from those of others by the cgroup namespace: what is not beneath its root
