@@ -94,8 +94,8 @@ sink_write(struct sink *sink, const char *data, size_t length)
     return -1;
 }
 
-static size_t
-waiting(const struct sink *sink)
+size_t
+sink_waiting(const struct sink *sink)
 {
     return sink->waiting.length - sink->from;
 }
@@ -103,13 +103,13 @@ waiting(const struct sink *sink)
 static void
 update(struct sink *sink)
 {
-    bool full = waiting(sink) >= (sink->full ? INPUT_LOW : INPUT_HIGH);
-    watch_for(sink->loop, &sink->watch, waiting(sink) ? EPOLLOUT : 0);
+    bool full = sink_waiting(sink) >= (sink->full ? INPUT_LOW : INPUT_HIGH);
+    watch_for(sink->loop, &sink->watch, sink_waiting(sink) ? EPOLLOUT : 0);
     if (full != sink->full) {
         sink->full = full;
         sink->changed(sink);
     }
-    if (sink->ending && !sink->over && !waiting(sink) && sink->watch.fd >= 0) {
+    if (sink->ending && !sink->over && !sink_waiting(sink) && sink->watch.fd >= 0) {
         sink->ending = false;
         sink->drained(sink);
     }
@@ -118,11 +118,11 @@ update(struct sink *sink)
 static void
 flush(struct sink *sink)
 {
-    ssize_t n = waiting(sink) ? sink_write(sink, sink->waiting.data + sink->from, waiting(sink)) : 0;
+    ssize_t n = sink_waiting(sink) ? sink_write(sink, sink->waiting.data + sink->from, sink_waiting(sink)) : 0;
     if (n < 0)
         return;
     sink->from += (size_t)n;
-    if (!waiting(sink)) {
+    if (!sink_waiting(sink)) {
         sink->from = 0;
         buf_free(&sink->waiting);
     }
@@ -160,7 +160,7 @@ sink_put(struct sink *sink, const char *data, size_t length)
 {
     if (sink->over || sink->ending)
         return;
-    ssize_t n = waiting(sink) ? 0 : sink_write(sink, data, length);
+    ssize_t n = sink_waiting(sink) ? 0 : sink_write(sink, data, length);
     if (n < 0)
         return;
     if ((size_t)n < length)

@@ -40,3 +40,5 @@ void sink_open(struct sink *sink, int fd);
 void sink_put(struct sink *sink, const char *data, size_t length);
 void sink_end(struct sink *sink);
 void sink_close(struct sink *sink);
+/* Bytes that wait to be taken. */
+size_t sink_waiting(const struct sink *sink);
