@@ -21,6 +21,7 @@ enum {
 #define STREAMS_NS (INT64_C(30) * NS_PER_SECOND) /* until a client has opened the streams it must */
 #define QUIET_NS   (INT64_C(100) * NS_PER_MS)    /* silence after a command's end: what it wrote has been read; a child may hold the pipe */
 #define DRAIN_NS   (INT64_C(1000) * NS_PER_MS)   /* … and the child that is not silent is not waited for longer */
-#define STALL_NS   (INT64_C(10) * NS_PER_SECOND) /* a pod reads nothing of a forwarded connection, whose session rests; a client gives up after 30 s \
-                                                  */
+#define STALL_NS                                                                                                                      \
+    (INT64_C(10) * NS_PER_SECOND) /* a pod reads nothing of a forwarded connection, whose session rests; a client gives up after 30 s \
+                                   */
 #define FAREWELL_NS (INT64_C(10) * NS_PER_SECOND) /* all was sent: for the client to close first, so that it has read it */
