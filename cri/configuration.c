@@ -62,6 +62,12 @@ const struct config_key configuration_keys[] = {
     NUMBER("limits", "log_bytes_per_second", limits.log_bytes_per_second, "0", 0, INT64_C(1) << 40,
          "How fast a container may log before it is slowed down; 0: no limit."),
 
+    CHOICE("log", "mode", log.mode, "blocking", "blocking nonblocking",
+           "What becomes of a container whose log is slow, stuck or on a full disk: it waits and nothing is lost, or it goes on and loses what its buffer "
+           "does not hold; its log then says how many bytes."),
+    NUMBER("log", "buffer_bytes", log.buffer_bytes, "1048576", 131072, 1 << 30,
+           "Size of that buffer, of each nonblocking container; its memory is the monitor's, and only taken as it is needed."),
+
     STRING("security", "seccomp_unset", security.seccomp_unset, "unconfined",
            "Seccomp profile of containers whose request names none: \"unconfined\" (as CRI has it), \"runtime/default\" or \"localhost/PATH\"."),
 

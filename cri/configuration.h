@@ -28,6 +28,10 @@ struct configuration {
         int64_t calls, nofile_soft, nofile_hard, pids, log_bytes_per_second;
     } limits;
     struct {
+        char *mode;
+        int64_t buffer_bytes;
+    } log;
+    struct {
         char *seccomp_unset;
         struct strv masked_paths, readonly_paths, cdi_dirs;
     } security;

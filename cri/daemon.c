@@ -102,6 +102,7 @@ open_runtime(const struct configuration *c, const struct services *services, str
         .nofile_soft = c->limits.nofile_soft,
         .nofile_hard = c->limits.nofile_hard,
         .log_bytes_per_second = c->limits.log_bytes_per_second,
+        .log_buffer_bytes = str_eq(c->log.mode, "nonblocking") ? (size_t)c->log.buffer_bytes : 0,
         .pids_limit = c->limits.pids,
         .cdi_dirs = c->security.cdi_dirs,
         .masked_paths = c->security.masked_paths,

@@ -226,6 +226,7 @@ launch(struct making *m, struct link *link, const struct spec_builder *b, int sp
                                  .log_path = c->log_path,
                                  .tty = c->config->tty,
                                  .log_bytes_per_second = m->rt->options.log_bytes_per_second,
+                                 .log_buffer_bytes = m->rt->options.log_buffer_bytes,
                                  .stdin_open = c->config->stdin_open,
                                  .stdin_once = c->config->stdin_once};
     pid_t pid = 0;

@@ -145,7 +145,7 @@ handle_message(struct link *link, struct message *m)
         tell_exited(link, m);
     else if (m->type == PROTOCOL_WARNING)
         log_warn(message_string(m, TAG_WORDS), "pod", link->pod_id, "container", message_string(m, TAG_ID), "error",
-                 strerrordesc_np((int)message_u64(m, TAG_ERRNUM)));
+                 message_u64(m, TAG_ERRNUM) ? strerrordesc_np((int)message_u64(m, TAG_ERRNUM)) : NULL);
 }
 
 /* False when there is nothing more. */

@@ -356,6 +356,7 @@ link_create(struct link *link, const struct link_create *create, pid_t *pid, int
     message_put_u64(&x.request, TAG_FLAGS, flags);
     message_put_string(&x.request, TAG_LOG, create->log_path);
     message_put_i64(&x.request, TAG_LOG_RATE, create->log_bytes_per_second);
+    message_put_u64(&x.request, TAG_LOG_BUFFER, create->log_buffer_bytes);
     message_put_string(&x.request, TAG_OOM_FILE, create->oom_file);
     protocol_put_fd(&x.request, FD_SPEC, create->spec);
     protocol_put_fd(&x.request, FD_CGROUP, create->cgroup);

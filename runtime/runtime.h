@@ -41,6 +41,7 @@ struct runtime_options {
     const char *monitor_cgroup;               /* parent of the monitors' cgroups: "/crisp-monitors" */
     int64_t nofile_soft, nofile_hard;         /* rlimit of containers, clamped to what is allowed */
     int64_t log_bytes_per_second;             /* 0: no limit */
+    size_t log_buffer_bytes;                  /* 0: a container waits for its log; else what it may run ahead before output is lost */
     int64_t pids_limit;                       /* of a container; 0: none */
     const char *seccomp_unset;                /* profile of containers whose request names none: "unconfined", "runtime/default", "localhost/PATH" */
     struct strv cdi_dirs;                     /* where CDI files are; the last holds */

@@ -113,6 +113,8 @@ clone_init(struct monitor *m, struct container *c, struct message *request, int 
     c->stdio.stdin_once = flags & FLAG_STDIN_ONCE;
     c->stdio.rate = message_i64(request, TAG_LOG_RATE);
     if (!errnum)
+        errnum = backlog_open(&c->stdio.backlog, message_u64(request, TAG_LOG_BUFFER));
+    if (!errnum)
         errnum = task_clone(m, &c->task, &plan, channel_ready);
     for (int i = 0; i < 3; i++)
         if (plan.stdio[i] >= 0)
@@ -355,7 +357,7 @@ sync_record(struct monitor *m, struct container *c)
 {
     c->sync_ns = 0;
     c->sync_job = (struct job){.work = sync_work, .done = synced};
-    writer_submit(&m->logs, &c->sync_job);
+    writer_submit_urgent(&m->logs, &c->sync_job);
 }
 
 void

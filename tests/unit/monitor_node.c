@@ -341,6 +341,7 @@ crate_create(struct box *box, struct crate *c, int *failed_op, struct error *err
                                  .new_pid_ns = !c->shared_pid && !c->host_pid,
                                  .log_path = log,
                                  .log_bytes_per_second = c->log_rate,
+                                 .log_buffer_bytes = c->log_buffer,
                                  .oom_file = oom_file,
                                  .tty = c->tty,
                                  .stdin_open = c->stdin_open};

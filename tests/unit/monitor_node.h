@@ -53,6 +53,7 @@ struct crate {
     bool memory_limited;                   /* to 16 MB; memory_cgroup must have said yes */
     const char *environment;               /* one more variable */
     int64_t log_rate;
+    size_t log_buffer; /* nonblocking */
     uid_t uid;
     int cgroup;
     struct spec_builder *spec;
