@@ -131,7 +131,7 @@ func TestPodHasItsOwnCgroup(t *testing.T) {
 	if got := memory(); got != "150994944" {
 		t.Errorf("memory of the pod after the update: %s", got)
 	}
-	fails(t, update(&cri.LinuxContainerResources{MemoryLimitInBytes: 256 << 20, CpuQuota: 5}), is(codes.InvalidArgument), "cpu")
+	fails(t, update(&cri.LinuxContainerResources{MemoryLimitInBytes: 256 << 20, Unified: map[string]string{"memory.nothing": "1"}}), is(codes.InvalidArgument), "memory.nothing")
 	if got := memory(); got != "150994944" {
 		t.Errorf("memory of the pod after an update that was refused: %s", got)
 	}
