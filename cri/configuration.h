@@ -47,10 +47,14 @@ struct configuration {
         int64_t parallel_downloads;
         bool keep_layer_blobs;
     } images;
+    struct config_tables runtimes; /* of struct runtime_handler */
 };
 
 extern const struct config_key configuration_keys[];
 extern const size_t configuration_key_count;
+
+/* Whether this node has a runtime handler of that name; "": the default one. ERR_INVALID saying which there are. */
+int configuration_check_handler(const struct configuration *configuration, const char *name, struct error *err);
 
 /* Defaults, then `path` (NULL: CONFIGURATION_FILE, which may be absent) and its config.d; paths of the helper programs that are not given are found
  * beside crispd's own executable, else in libexec. The caller frees `out`, also after an error. */

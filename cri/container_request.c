@@ -160,10 +160,10 @@ name_of_image(const Runtime__V1__ImageSpec *in, const struct image *image)
 }
 
 static int
-read_image(struct container_config *out, const Runtime__V1__ImageSpec *in, const struct image *image, struct error *err)
+read_image(struct container_config *out, const Runtime__V1__ImageSpec *in, const struct pod_config *pod, const struct image *image, struct error *err)
 {
-    if (*in->runtime_handler)
-        return error_set(err, ERR_INVALID, "image: runtime_handler: there is none named \"%.100s\"", in->runtime_handler);
+    if (*in->runtime_handler && !str_eq(in->runtime_handler, pod->runtime_handler))
+        return error_set(err, ERR_INVALID, "image: runtime_handler \"%.100s\" is not the pod's, \"%s\"", in->runtime_handler, pod->runtime_handler);
     str_set(&out->image_id, image->id);
     str_set(&out->image_name, name_of_image(in, image));
     strv_copy(&out->layers, &image->layers);
@@ -188,7 +188,7 @@ read_config(struct container_config *out, const Runtime__V1__ContainerConfig *in
 {
     const struct image_config *of_image = &image->config;
     TRY(read_metadata(out, in->metadata, err));
-    TRY(read_image(out, in->image, image, err));
+    TRY(read_image(out, in->image, pod, image, err));
     TRY(read_args(out, in, of_image, err));
     TRY(read_env(out, in, of_image, err));
     TRY(check_command_size(out, err));

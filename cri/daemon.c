@@ -110,6 +110,8 @@ open_runtime(const struct configuration *c, const struct services *services, str
         .seccomp_unset = c->security.seccomp_unset,
         .unprivileged_ports = c->network.unprivileged_ports,
         .unprivileged_ping = c->network.unprivileged_ping,
+        .handlers = c->runtimes.items,
+        .handler_count = c->runtimes.count,
         .network =
             {
                 .mode = str_eq(c->network.mode, "builtin") ? NETWORK_BUILTIN : NETWORK_CNI,

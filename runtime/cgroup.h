@@ -65,6 +65,8 @@ char *cgroup_file(const struct cgroups *cgroups, const char *path, const char *c
 
 /* SIGKILL to everything in it and below. Gone or empty is fine. */
 int cgroup_kill(const struct cgroups *cgroups, const char *path, struct error *err);
+/* oom_score_adj of every process in it; lowering it without CAP_SYS_RESOURCE leaves it as it is. */
+void cgroup_set_oom_score(const struct cgroups *cgroups, const char *path, int64_t score);
 /* Whether any process is in it or below; false when it is gone. */
 bool cgroup_populated(const struct cgroups *cgroups, const char *path);
 /* Names of the children of `path` in the unified (else the first) hierarchy, for finding what a dead crispd left. */
@@ -72,6 +74,8 @@ void cgroup_children(const struct cgroups *cgroups, const char *path, struct str
 
 /* runtime/cgroup_resources.c: write the limits that are given. ERR_INVALID with the file and value where the kernel refuses one. */
 int cgroup_apply(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err);
+/* The same for one in use: where a limit is refused those written before are as they were. The oom score goes to every process in it. */
+int cgroup_update(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err);
 int cgroup_limit_pids(const struct cgroups *cgroups, const char *path, int64_t limit, struct error *err);
 
 /* One rule of what devices may be used; major or minor -1: any. */

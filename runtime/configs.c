@@ -35,30 +35,6 @@ static const struct field port_list[] = {F_UP_TO(network_port, protocol, NETWORK
                                          F(network_port, host_port, U16), F(network_port, host_ip, STRING)};
 static const struct fields port_fields = FIELDS(struct network_port, port_list);
 
-static const struct field pod_config_list[] = {
-    F_IN(pod_config, key, pod_key_fields),
-    F(pod_config, hostname, STRING),
-    F(pod_config, log_directory, STRING),
-    F(pod_config, dns_servers, STRV),
-    F(pod_config, dns_searches, STRV),
-    F(pod_config, dns_options, STRV),
-    F_ARRAY(pod_config, ports, port_count, port_fields),
-    F(pod_config, labels, STRMAP),
-    F(pod_config, annotations, STRMAP),
-    F(pod_config, runtime_handler, STRING),
-    F(pod_config, cgroup_parent, STRING),
-    F(pod_config, sysctls, STRMAP),
-    F_UP_TO(pod_config, network, NAMESPACE_TARGET),
-    F_UP_TO(pod_config, pid, NAMESPACE_TARGET),
-    F_UP_TO(pod_config, ipc, NAMESPACE_TARGET),
-    F(pod_config, mac, STRING),
-    F(pod_config, ip, STRING),
-    F(pod_config, ingress_bits, I64),
-    F(pod_config, egress_bits, I64),
-    F(pod_config, privileged, BOOL),
-};
-const struct fields pod_config_fields = FIELDS(struct pod_config, pod_config_list);
-
 static const struct field hugepage_list[] = {F(hugepage_limit, page_size, STRING), F(hugepage_limit, limit_bytes, U64)};
 static const struct fields hugepage_fields = FIELDS(struct hugepage_limit, hugepage_list);
 
@@ -75,6 +51,32 @@ static const struct field resources_list[] = {
     F(resources, unified, STRMAP),
 };
 const struct fields resources_fields = FIELDS(struct resources, resources_list);
+
+static const struct field pod_config_list[] = {
+    F_IN(pod_config, key, pod_key_fields),
+    F(pod_config, hostname, STRING),
+    F(pod_config, log_directory, STRING),
+    F(pod_config, dns_servers, STRV),
+    F(pod_config, dns_searches, STRV),
+    F(pod_config, dns_options, STRV),
+    F_ARRAY(pod_config, ports, port_count, port_fields),
+    F(pod_config, labels, STRMAP),
+    F(pod_config, annotations, STRMAP),
+    F(pod_config, runtime_handler, STRING),
+    F(pod_config, cgroup_parent, STRING),
+    F_IN(pod_config, overhead, resources_fields),
+    F_IN(pod_config, resources, resources_fields),
+    F(pod_config, sysctls, STRMAP),
+    F_UP_TO(pod_config, network, NAMESPACE_TARGET),
+    F_UP_TO(pod_config, pid, NAMESPACE_TARGET),
+    F_UP_TO(pod_config, ipc, NAMESPACE_TARGET),
+    F(pod_config, mac, STRING),
+    F(pod_config, ip, STRING),
+    F(pod_config, ingress_bits, I64),
+    F(pod_config, egress_bits, I64),
+    F(pod_config, privileged, BOOL),
+};
+const struct fields pod_config_fields = FIELDS(struct pod_config, pod_config_list);
 
 static const struct field mount_list[] = {F(mount_request, container_path, STRING), F(mount_request, host_path, STRING),
                                           F(mount_request, readonly, BOOL),         F(mount_request, recursive_read_only, BOOL),

@@ -196,7 +196,8 @@ static int
 explain_start(struct runtime *rt, const struct container *c, int failed_op, struct error *err)
 {
     struct devices none = {0};
-    struct spec_builder *b = failed_op >= 0 && devices_resolve(c->config, &none, NULL) == 0 ? container_spec(rt, c, &none, NULL) : NULL;
+    const bool host_too = !runtime_handler_named(rt, c->pod->config->runtime_handler).privileged_without_host_devices;
+    struct spec_builder *b = failed_op >= 0 && devices_resolve(c->config, host_too, &none, NULL) == 0 ? container_spec(rt, c, &none, NULL) : NULL;
     if (b)
         container_launch_error(b, failed_op, err);
     if (b)
@@ -365,8 +366,10 @@ container_list_free(struct container_status *list, size_t count)
 static void
 merge(struct resources *to, const struct resources *from)
 {
-    int64_t *const into[] = {&to->cpu_period, &to->cpu_quota, &to->cpu_shares, &to->memory_limit_bytes, &to->memory_swap_limit_bytes};
-    const int64_t given[] = {from->cpu_period, from->cpu_quota, from->cpu_shares, from->memory_limit_bytes, from->memory_swap_limit_bytes};
+    int64_t *const into[] = {&to->cpu_period,   &to->cpu_quota, &to->cpu_shares, &to->memory_limit_bytes, &to->memory_swap_limit_bytes,
+                             &to->oom_score_adj};
+    const int64_t given[] = {from->cpu_period,   from->cpu_quota, from->cpu_shares, from->memory_limit_bytes, from->memory_swap_limit_bytes,
+                             from->oom_score_adj};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         if (given[i])
             *into[i] = given[i];
@@ -400,7 +403,6 @@ merge_hugepages(struct resources *to, const struct resources *from)
 static int
 update(struct runtime *rt, struct container *c, const struct resources *resources, struct error *err)
 {
-    TRY(validate_resources(resources, err));
     /* v2's cpu.max is quota and period in one: what is not given comes from what is in force. */
     struct resources effective = {0};
     pthread_mutex_lock(&rt->lock);
@@ -409,7 +411,9 @@ update(struct runtime *rt, struct container *c, const struct resources *resource
     pthread_mutex_unlock(&rt->lock);
     merge(&effective, resources);
     merge_hugepages(&effective, resources);
-    int result = alive ? cgroup_apply(&rt->cgroups, c->cgroup, &effective, err)
+    int result = validate_resources(&effective, err);
+    if (result == 0)
+        result = alive ? cgroup_update(&rt->cgroups, c->cgroup, &effective, err)
                        : error_set(err, ERR_PRECONDITION, "it is %s: only a created or running container can be updated", phase_names[c->phase]);
     if (result < 0) {
         resources_free(&effective);

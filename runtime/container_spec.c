@@ -38,10 +38,13 @@ join_cgroups(const struct runtime *rt, const char *path, struct spec_builder *b)
 }
 
 static void
-set_oom_score(const struct container_config *config, struct spec_builder *b)
+set_oom_score(struct runtime *rt, const struct container *c, struct spec_builder *b)
 {
     char text[24];
-    (void)snprintf(text, sizeof text, "%" PRId64, config->resources.oom_score_adj);
+    pthread_mutex_lock(&rt->lock);
+    int64_t score = c->resources.oom_score_adj;
+    pthread_mutex_unlock(&rt->lock);
+    (void)snprintf(text, sizeof text, "%" PRId64, score);
     spec_op(b, SPEC_WRITE, .text = {"/proc/self/oom_score_adj", text}, .number = {SPEC_MAY_EPERM});
 }
 
@@ -144,7 +147,7 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     cleanup_strv struct strv env = {0};
     cleanup_free char *hostname = pod_hostname(c->pod->config);
     join_cgroups(rt, c->cgroup, b);
-    set_oom_score(config, b);
+    set_oom_score(rt, c, b);
     add_profile(c, b);
     spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
     spec_op(b, SPEC_PROPAGATION, .text = {"/"}, .number = {MS_SLAVE | MS_REC});
@@ -185,7 +188,7 @@ add_exec(struct runtime *rt, const struct container *c, const struct strv *comma
     cleanup_strv struct strv env = {0};
     cleanup_free char *hostname = pod_hostname(c->pod->config);
     join_cgroups(rt, c->cgroup, b);
-    set_oom_score(config, b);
+    set_oom_score(rt, c, b);
     add_profile(c, b);
     spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
     if (tty)

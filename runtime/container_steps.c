@@ -23,6 +23,7 @@
 struct making {
     struct runtime *rt;
     struct container *container;
+    struct runtime_handler handler;
     struct devices devices;
 };
 
@@ -53,7 +54,7 @@ static int
 make_seccomp(struct making *m, struct error *err)
 {
     const struct container_config *config = m->container->config;
-    const char *profile = str_empty(config->seccomp) ? m->rt->options.seccomp_unset : config->seccomp;
+    const char *profile = str_empty(config->seccomp) ? m->handler.seccomp_unset : config->seccomp;
     struct caps caps;
     TRY(caps_resolve(config, m->rt->bounding, &caps, err));
     return seccomp_prepare(m->rt->seccomp, config->privileged ? "unconfined" : profile, caps.allowed, &m->container->credentials.filter, err);
@@ -69,7 +70,7 @@ make_apparmor(struct making *m, struct error *err)
 static int
 make_devices(struct making *m, struct error *err)
 {
-    return devices_resolve(m->container->config, &m->devices, err);
+    return devices_resolve(m->container->config, !m->handler.privileged_without_host_devices, &m->devices, err);
 }
 
 /* ---- record ---- */
@@ -112,7 +113,7 @@ limit_cgroup(struct making *m, struct error *err)
     const struct cgroups *cgroups = &m->rt->cgroups;
     TRY(cgroup_apply(cgroups, c->cgroup, &c->config->resources, err));
     if (cgroups_of(cgroups, "pids"))
-        TRY(cgroup_limit_pids(cgroups, c->cgroup, m->rt->options.pids_limit, err));
+        TRY(cgroup_limit_pids(cgroups, c->cgroup, m->handler.pids_limit, err));
     return m->devices.rule_count ? cgroup_allow_devices(cgroups, c->cgroup, m->devices.rules, m->devices.rule_count, err) : 0;
 }
 
@@ -321,7 +322,7 @@ container_step_count(void)
 int
 container_make(struct runtime *rt, struct container *c, struct error *err)
 {
-    struct making m = {.rt = rt, .container = c};
+    struct making m = {.rt = rt, .container = c, .handler = runtime_handler_named(rt, c->pod->config->runtime_handler)};
     size_t done = 0;
     int result = 0;
     while (done < container_step_count() && result == 0) {

@@ -190,6 +190,9 @@ bool container_move(struct runtime *rt, struct container *container, enum contai
 void pod_fill_status(const struct runtime *rt, const struct pod *pod, struct pod_status *out);
 void container_fill_status(const struct container *container, struct container_status *out);
 
+/* What holds for pods of that handler: its own values where it has them. A name that is not configured (any more) is as the default one. */
+struct runtime_handler runtime_handler_named(const struct runtime *rt, const char *name);
+
 /* References to configurations (pod_config_new makes the first). Any thread. */
 struct pod_config *pod_config_share(const struct pod_config *config);
 struct container_config *container_config_share(const struct container_config *config);

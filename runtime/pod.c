@@ -18,10 +18,10 @@
 /* ---- run ---- */
 
 static struct pod *
-pod_new(struct runtime *rt, struct pod_config *config, char *cgroup_parent)
+pod_new(struct runtime *rt, struct pod_config *config, const char *id, char *cgroup_parent)
 {
     struct pod *pod = mem_zalloc(1, sizeof *pod);
-    id_make(pod->id);
+    memcpy(pod->id, id, ID_SIZE);
     pod->config = config;
     pod->key = pod_config_key(config);
     pod->cgroup_parent = cgroup_parent;
@@ -30,6 +30,8 @@ pod_new(struct runtime *rt, struct pod_config *config, char *cgroup_parent)
     pod->references = 1;
     pod->phase = POD_PHASE_MAKING;
     pod->operation = operation_new(&rt->lock);
+    resources_copy(&pod->overhead, &config->overhead);
+    resources_copy(&pod->resources, &config->resources);
     return pod;
 }
 
@@ -103,7 +105,7 @@ begin_pod(struct runtime *rt, struct pod *pod, char id[ID_SIZE])
 static int
 run_or_join(struct runtime *rt, struct pod_config *config, char *cgroup_parent, char id[ID_SIZE], const struct cancel *cancel, struct error *err)
 {
-    struct pod *known = NULL, *pod = pod_new(rt, config, cgroup_parent);
+    struct pod *known = NULL, *pod = pod_new(rt, config, id, cgroup_parent);
     HOLD(&rt->lock);
     HASH_FIND(by_key, rt->pods_by_key, pod->key, strlen(pod->key), known);
     int result;
@@ -128,7 +130,8 @@ int
 pod_run(struct runtime *rt, struct pod_config *config, char id[ID_SIZE], const struct cancel *cancel, struct error *err)
 {
     fields_fill(&pod_config_fields, config);
-    char *cgroup_parent = validate_pod(config, err) < 0 ? NULL : cgroup_path(config->cgroup_parent, rt->options.cgroup_parent, err);
+    id_make(id);
+    char *cgroup_parent = validate_pod(config, err) < 0 ? NULL : pod_cgroup_path(rt, config, id, err);
     if (!cgroup_parent) {
         error_prefix(err, "pod %.128s", str_empty(config->key.name) ? "without a name" : config->key.name);
         pod_config_free(config);
@@ -287,12 +290,28 @@ keep_update(struct runtime *rt, struct pod *pod, const struct resources *overhea
 }
 
 static int
+limit_update(struct runtime *rt, struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    struct resources whole = {0}, costs = {0};
+    pthread_mutex_lock(&rt->lock);
+    bool ready = pod->phase == POD_PHASE_READY;
+    resources_copy(&whole, resources ? resources : &pod->resources);
+    resources_copy(&costs, overhead ? overhead : &pod->overhead);
+    pthread_mutex_unlock(&rt->lock);
+    int result = ready ? pod_cgroup_limit(rt, pod, &costs, &whole, err) : 0;
+    resources_free(&whole);
+    resources_free(&costs);
+    return result;
+}
+
+static int
 update_pod(struct runtime *rt, struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
 {
     if (overhead)
         TRY(validate_resources(overhead, err));
     if (resources)
         TRY(validate_resources(resources, err));
+    TRY(limit_update(rt, pod, overhead, resources, err));
     TRY(keep_update(rt, pod, overhead, resources, err));
     return record_pod_state(rt, pod, err);
 }

@@ -20,6 +20,7 @@
 #include "runtime/sysctl.h"
 
 enum {
+    CPU_PERIOD_US = 100000,   /* the kernel's default */
     POD_SHM_BYTES = 64 << 20, /* Docker's default */
     MONITOR_OOM_SCORE = -998  /* a monitor goes after every container, before the kubelet and crispd */
 };
@@ -135,10 +136,50 @@ undo_record(struct making *m)
 
 /* ---- cgroup ---- */
 
+char *
+pod_cgroup_path(const struct runtime *rt, const struct pod_config *config, const char *id, struct error *err)
+{
+    const struct runtime_handler handler = runtime_handler_named(rt, config->runtime_handler);
+    cleanup_free char *path = cgroup_path(config->cgroup_parent, handler.cgroup_parent, err);
+    bool own = str_empty(config->cgroup_parent);
+    return path && own ? str_printf("%s/%s", path, id) : steal(path);
+}
+
+/* A limit of the pod is that of its containers together and its own costs on top. */
+static void
+add_overhead(struct resources *sum, const struct resources *overhead)
+{
+    const int64_t period = sum->cpu_period > 0 ? sum->cpu_period : CPU_PERIOD_US;
+    const int64_t of_period = overhead->cpu_period > 0 ? overhead->cpu_period : CPU_PERIOD_US;
+    if (sum->memory_limit_bytes > 0)
+        sum->memory_limit_bytes += overhead->memory_limit_bytes;
+    if (sum->memory_swap_limit_bytes > 0)
+        sum->memory_swap_limit_bytes += overhead->memory_limit_bytes;
+    if (sum->cpu_shares > 0)
+        sum->cpu_shares += overhead->cpu_shares;
+    if (sum->cpu_quota > 0 && overhead->cpu_quota > 0)
+        sum->cpu_quota += (int64_t)((double)overhead->cpu_quota / (double)of_period * (double)period);
+}
+
+int
+pod_cgroup_limit(struct runtime *rt, const struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    struct resources sum;
+    if (!str_empty(pod->config->cgroup_parent))
+        return 0;
+    resources_copy(&sum, resources);
+    add_overhead(&sum, overhead);
+    int result = cgroup_update(&rt->cgroups, pod->cgroup_parent, &sum, err);
+    resources_free(&sum);
+    return result;
+}
+
 static int
 make_cgroup(struct making *m, struct error *err)
 {
-    return pod_cgroup_parent_claim(m->rt, m->pod->cgroup_parent, err);
+    const struct pod *pod = m->pod;
+    TRY(pod_cgroup_parent_claim(m->rt, pod->cgroup_parent, err));
+    return pod_cgroup_limit(m->rt, pod, &pod->config->overhead, &pod->config->resources, err);
 }
 
 /* The parent goes when the pod has left the table: pod.c. */

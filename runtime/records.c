@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "runtime/configs.h"
 #include "runtime/janitor.h"
+#include "runtime/pod_steps.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define F(of_struct, member, kind)                                                          \
@@ -422,7 +423,7 @@ record_pod_load(struct runtime *rt, const char *id, struct pod **out, struct err
     json_t *state = read_record(rt->pods_dir, id, &pod_config_fields, pod->config, &pod->config->request, &pod->config->request_length, &whole, err);
     if (whole) {
         pod->key = pod_config_key(pod->config);
-        pod->cgroup_parent = cgroup_path(pod->config->cgroup_parent, rt->options.cgroup_parent, NULL);
+        pod->cgroup_parent = pod_cgroup_path(rt, pod->config, id, NULL);
     }
     enum record_loaded loaded = whole && state && pod_read_state(pod, state, err) == 0 ? RECORD_WHOLE : without_state(state);
     if (state)

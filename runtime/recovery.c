@@ -463,13 +463,20 @@ clear_strays(struct runtime *rt, const struct unfinished *unfinished)
         janitor_add(rt->sweeper, empty_trash, trash.items[i], 0);
 }
 
-/* A crispd that was killed while its last pod went may have left the parent that it made for all who name none. */
+/* A crispd that was killed while a pod came or went may have left its cgroup, and the parent of those that name none. */
 static void
-clear_default_parent(struct runtime *rt)
+clear_default_parent(struct runtime *rt, const char *handler, const struct unfinished *unfinished)
 {
-    cleanup_free char *parent = cgroup_path(rt->options.cgroup_parent, "/crisp", NULL);
+    cleanup_strv struct strv pods = {0};
+    cleanup_free char *parent = cgroup_path(runtime_handler_named(rt, handler).cgroup_parent, "/crisp", NULL);
     if (!parent)
         return;
+    cgroup_children(&rt->cgroups, parent, &pods);
+    for (size_t i = 0; i < pods.count; i++) {
+        cleanup_free char *stray = str_printf("%s/%s", parent, pods.items[i]);
+        if (id_valid(pods.items[i]) && is_stray(rt, unfinished, pods.items[i]))
+            (void)cgroup_remove(&rt->cgroups, stray);
+    }
     cgroup_remove_own_parent(&rt->cgroups, parent);
     pod_cgroup_parent_release(rt, parent);
 }
@@ -515,7 +522,9 @@ recovery_begin(struct runtime *rt)
         load_container(rt, containers.items[i]);
     settle_containers(rt);
     clear_strays(rt, &unfinished);
-    clear_default_parent(rt);
+    clear_default_parent(rt, "", &unfinished);
+    for (size_t i = 0; i < rt->options.handler_count; i++)
+        clear_default_parent(rt, rt->options.handlers[i].name, &unfinished);
     clear_seccomp_programs(rt);
     collect_network(rt, &unfinished);
     struct meeting **meetings = plan_meetings(rt, &count);

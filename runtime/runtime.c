@@ -151,6 +151,9 @@ open_cgroups(struct runtime *rt, const struct runtime_options *options, struct e
     TRY(cgroups_open(&rt->cgroups, err));
     rt->monitor_cgroup = TRY_PTR(cgroup_path(options->monitor_cgroup, "/crisp-monitors", err));
     cleanup_free char *parent = TRY_PTR(cgroup_path(options->cgroup_parent, "/crisp", err));
+    for (size_t i = 0; i < options->handler_count; i++) {
+        cleanup_free char *of_handler = TRY_PTR(cgroup_path(options->handlers[i].cgroup_parent, parent, err));
+    }
     return cgroup_claim_parent(&rt->cgroups, rt->monitor_cgroup, err);
 }
 
@@ -278,6 +281,23 @@ runtime_recovered(struct runtime *rt, const struct cancel *cancel)
     HOLD(&rt->lock);
     while (rt->meetings + rt->undoings > 0 && waiters_wait(&rt->waiters, &rt->lock, cancel, INT64_MAX, "waiting for monitors", NULL) >= 0)
         ;
+}
+
+struct runtime_handler
+runtime_handler_named(const struct runtime *rt, const char *name)
+{
+    const struct runtime_options *o = &rt->options;
+    struct runtime_handler handler = {.pids_limit = -1};
+    for (size_t i = 0; i < o->handler_count; i++)
+        if (str_eq(o->handlers[i].name, name))
+            handler = o->handlers[i];
+    if (str_empty(handler.cgroup_parent))
+        handler.cgroup_parent = (char *)(uintptr_t)o->cgroup_parent;
+    if (str_empty(handler.seccomp_unset))
+        handler.seccomp_unset = (char *)(uintptr_t)o->seccomp_unset;
+    if (handler.pids_limit < 0)
+        handler.pids_limit = o->pids_limit;
+    return handler;
 }
 
 struct network *

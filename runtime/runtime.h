@@ -31,6 +31,14 @@
 struct runtime;
 struct change;
 
+/* A way to run pods that a pod can name (RuntimeClass). */
+struct runtime_handler {
+    char *name;
+    char *cgroup_parent, *seccomp_unset;  /* "" : the options' own */
+    int64_t pids_limit;                   /* -1: the options' own */
+    bool privileged_without_host_devices; /* a privileged container has the usual devices and those it asks for */
+};
+
 /* ---- what the operator configured; copied by runtime_open ---- */
 struct runtime_options {
     const char *root;                         /* /var/lib/crisp */
@@ -47,6 +55,8 @@ struct runtime_options {
     struct strv cdi_dirs;                     /* where CDI files are; the last holds */
     struct strv masked_paths, readonly_paths; /* of containers whose request names neither [Kubernetes: procMount Default] */
     bool unprivileged_ports, unprivileged_ping; /* ports from 0 and ping allowed to all in pods with a network of their own */
+    const struct runtime_handler *handlers;     /* besides the default one, which these options are; borrowed */
+    size_t handler_count;
     struct network_options network;
     void *arg;
     /* Layers a container runs on are held as long as it exists (imageservice), under its id. */
@@ -89,8 +99,9 @@ struct pod_config {
     struct network_port *ports; /* host_ip owned */
     size_t port_count;
     struct strmap labels, annotations;
-    char *runtime_handler;
-    char *cgroup_parent; /* "" : the configuration's */
+    char *runtime_handler;                /* "" : the default one */
+    char *cgroup_parent;                  /* "" : the pod has a cgroup of its own below its handler's */
+    struct resources overhead, resources; /* what the pod as a whole may use: what it costs itself, the sum of its containers */
     struct strmap sysctls;
     enum namespace_mode network, pid, ipc;
     char *mac, *ip;                    /* asked for; "": any */
@@ -234,8 +245,8 @@ void pod_snapshot_free(struct pod_snapshot *snapshot);
 struct pod_status *pod_list(struct runtime *rt, size_t *count);
 void pod_status_free(struct pod_status *status);
 void pod_list_free(struct pod_status *list, size_t count);
-/* What the pod as a whole may use, overhead apart, is now this: kept, recorded and shown in pod_info_json. Nothing is set: who asks has set the pod's
- * cgroup [CRI UpdatePodSandboxResources]. NULL: as before. ERR_PRECONDITION unless it is ready. */
+/* What the pod as a whole may use, overhead apart, is now this: recorded and shown in pod_info_json, and set where the pod's cgroup is crisp's; that
+ * of a cgroup_parent is set by who made it [CRI UpdatePodSandboxResources]. NULL: as before. ERR_PRECONDITION unless it is ready. */
 int pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err);
 /* Verbose info, as JSON: pid, netns path, configuration, monitor, cgroups; caller frees. */
 char *pod_info_json(struct runtime *rt, const char *id, struct error *err);

@@ -138,6 +138,8 @@ validate_pod(const struct pod_config *config, struct error *err)
     if (config->ipc == NAMESPACE_CONTAINER || config->ipc == NAMESPACE_TARGET)
         return error_set(err, ERR_INVALID, "IPC namespace: it is the pod's or the node's");
     TRY(check_ports(config, err));
+    TRY(validate_resources(&config->overhead, err));
+    TRY(validate_resources(&config->resources, err));
     return sysctl_check(config, err);
 }
 

@@ -158,9 +158,6 @@ a_pod_without_metadata_or_config_is_invalid(void **state)
     refused(f, ERR_INVALID, "metadata");
     f->request.config = NULL;
     refused(f, ERR_INVALID, "config");
-    f = pod_fixture();
-    f->request.runtime_handler = "kata";
-    refused(f, ERR_INVALID, "kata");
 }
 
 static void
