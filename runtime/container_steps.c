@@ -224,6 +224,7 @@ launch(struct making *m, struct link *link, const struct spec_builder *b, int sp
                                  .cgroup = cgroup,
                                  .oom_file = oom ? oom : "",
                                  .log_path = c->log_path,
+                                 .log_directory_length = strlen(c->pod->config->log_directory),
                                  .tty = c->config->tty,
                                  .log_bytes_per_second = m->rt->options.log_bytes_per_second,
                                  .stdin_open = c->config->stdin_open,
