@@ -9,6 +9,8 @@
 #include "cri/limits.h"
 #include "cri/pod_request.h"
 #include "cri/security.h"
+#include "runtime/layers.h"
+#include "runtime/validate.h"
 
 CLEANUP_DEFINE(container_config_freep, struct container_config *, container_config_free)
 
@@ -83,22 +85,11 @@ check_command_size(const struct container_config *out, struct error *err)
 /* ---- mounts and devices ---- */
 
 static int
-refuse_mount(const Runtime__V1__Mount *in, struct error *err)
-{
-    if (in->image)
-        return refuse_unbuilt("mounts: image", err);
-    if (in->n_uidmappings || in->n_gidmappings)
-        return refuse_unbuilt("mounts: uidMappings and gidMappings", err);
-    if (in->n_mount_options)
-        return refuse_unbuilt("mounts: mount_options", err);
-    return 0;
-}
-
-static int
 read_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct error *err)
 {
     static const enum mount_propagation propagations[] = {PROPAGATION_PRIVATE, PROPAGATION_HOST_TO_CONTAINER, PROPAGATION_BIDIRECTIONAL};
-    TRY(refuse_mount(in, err));
+    if (in->n_uidmappings || in->n_gidmappings)
+        return refuse_unbuilt("mounts: uidMappings and gidMappings", err);
     if ((unsigned)in->propagation >= sizeof propagations / sizeof *propagations)
         return error_set(err, ERR_INVALID, "mounts: %s: unknown propagation %d", in->container_path, (int)in->propagation);
     *out = (struct mount_request){
@@ -106,8 +97,12 @@ read_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct error
         .host_path = str_dup(in->host_path),
         .readonly = in->readonly,
         .recursive_read_only = in->recursive_read_only,
+        .selinux_relabel = in->selinux_relabel,
         .propagation = propagations[in->propagation],
     };
+    TRY(check_count(in->n_mount_options, "mounts: mount_options", err));
+    for (size_t i = 0; i < in->n_mount_options; i++)
+        TRY(mount_option(out, in->mount_options[i], err));
     return 0;
 }
 
@@ -116,8 +111,10 @@ read_mounts(struct container_config *out, const Runtime__V1__ContainerConfig *in
 {
     TRY(check_count(in->n_mounts, "mounts", err));
     out->mounts = mem_zalloc(in->n_mounts, sizeof *out->mounts);
-    for (; out->mount_count < in->n_mounts; out->mount_count++)
-        TRY(read_mount(&out->mounts[out->mount_count], in->mounts[out->mount_count], err));
+    for (size_t i = 0; i < in->n_mounts; i++) {
+        out->mount_count = i + 1;
+        TRY(read_mount(&out->mounts[i], in->mounts[i], err));
+    }
     return 0;
 }
 
@@ -205,6 +202,52 @@ read_config(struct container_config *out, const Runtime__V1__ContainerConfig *in
     TRY(read_stop_signal(out, in->stop_signal, of_image->stop_signal, err));
     TRY(resources_read(&out->resources, in->linux ? in->linux->resources : NULL, err));
     return security_read_container(out, in->linux ? in->linux->security_context : NULL, pod, of_image->user, err);
+}
+
+/* ---- image mounts ---- */
+
+static int
+check_image_mount(const Runtime__V1__Mount *in, struct error *err)
+{
+    cleanup_strv struct strv components = {0};
+    strv_split(&components, in->image_sub_path, '/', true);
+    if (*in->host_path)
+        return error_set(err, ERR_INVALID, "host_path %s and an image are given both", in->host_path);
+    if (!*in->image->image)
+        return error_set(err, ERR_INVALID, "image names none");
+    if (in->image_sub_path[0] == '/' || strv_has(&components, ".."))
+        return error_set(err, ERR_INVALID, "image_sub_path \"%.200s\" is absolute or has a \"..\"", in->image_sub_path);
+    if (in->propagation == RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL)
+        return error_set(err, ERR_INVALID, "nothing is propagated out of an image");
+    return 0;
+}
+
+static int
+read_image_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct images *images, struct error *err)
+{
+    TRY(check_image_mount(in, err));
+    const struct image *image = TRY_PTR(images_find(images, in->image->image, err));
+    cleanup_free char *sub_path = path_clean(in->image_sub_path);
+    str_set(&out->image, name_of_image(in->image, image));
+    str_set(&out->image_sub_path, sub_path + 1);
+    strv_copy(&out->image_layers, &image->layers);
+    out->readonly = true;
+    image_release(image);
+    if (out->image_layers.count == 0)
+        return error_set(err, ERR_INVALID, "image %s has no layers", out->image);
+    return layers_have(images_layers_dir(images), &out->image_layers, out->image_sub_path, err);
+}
+
+int
+container_request_find_images(struct container_config *config, const Runtime__V1__CreateContainerRequest *request, struct images *images,
+                              struct error *err)
+{
+    for (size_t i = 0; i < config->mount_count; i++) {
+        const Runtime__V1__Mount *in = request->config->mounts[i];
+        if (in->image && read_image_mount(&config->mounts[i], in, images, err) < 0)
+            return error_prefix(err, "mount at %s", in->container_path);
+    }
+    return 0;
 }
 
 struct container_config *

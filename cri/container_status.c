@@ -25,11 +25,11 @@ metadata_write(struct call *call, const struct container_config *config)
 }
 
 static Runtime__V1__ImageSpec *
-image_write(struct call *call, const struct container_config *config)
+image_write(struct call *call, const char *name)
 {
     Runtime__V1__ImageSpec *out = answer_new(call, &runtime__v1__image_spec__descriptor);
-    out->image = config->image_name;
-    out->user_specified_image = config->image_name;
+    out->image = name;
+    out->user_specified_image = name;
     return out;
 }
 
@@ -64,6 +64,10 @@ mounts_write(struct call *call, const struct container_config *config, Runtime__
         out->mounts[i]->readonly = mount->readonly;
         out->mounts[i]->recursive_read_only = mount->recursive_read_only;
         out->mounts[i]->propagation = propagations[mount->propagation];
+        out->mounts[i]->selinux_relabel = mount->selinux_relabel;
+        out->mounts[i]->image_sub_path = mount->image_sub_path;
+        if (!str_empty(mount->image))
+            out->mounts[i]->image = image_write(call, mount->image);
     }
 }
 
@@ -94,7 +98,7 @@ status_write(struct call *call, const struct container_status *container)
     out->started_at = container->started_ns;
     out->finished_at = container->finished_ns;
     out->exit_code = container->exit_code;
-    out->image = image_write(call, config);
+    out->image = image_write(call, config->image_name);
     out->image_ref = image_ref(call, config);
     out->image_id = config->image_id;
     out->reason = container->reason;
@@ -165,7 +169,7 @@ item_write(struct call *call, const struct container_status *container)
     out->id = container->id;
     out->pod_sandbox_id = config->pod_id;
     out->metadata = metadata_write(call, config);
-    out->image = image_write(call, config);
+    out->image = image_write(call, config->image_name);
     out->image_ref = image_ref(call, config);
     out->image_id = config->image_id;
     out->state = (Runtime__V1__ContainerState)container->state;

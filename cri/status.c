@@ -95,6 +95,7 @@ handlers_write(struct call *call, Runtime__V1__StatusResponse *out)
         out->runtime_handlers[i + 1] = handler_write(call, named[i].name);
     out->features = answer_new(call, &runtime__v1__runtime_features__descriptor);
     out->features->supplemental_groups_policy = true;
+    out->features->mount_options = true;
 }
 
 static json_t *value_of(const struct config_key *key, const void *configuration);

@@ -78,10 +78,18 @@ static const struct field pod_config_list[] = {
 };
 const struct fields pod_config_fields = FIELDS(struct pod_config, pod_config_list);
 
-static const struct field mount_list[] = {F(mount_request, container_path, STRING), F(mount_request, host_path, STRING),
-                                          F(mount_request, readonly, BOOL),         F(mount_request, recursive_read_only, BOOL),
-                                          F(mount_request, nosuid, BOOL),           F(mount_request, nodev, BOOL),
-                                          F(mount_request, noexec, BOOL),           F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL)};
+static const struct field mount_list[] = {F(mount_request, container_path, STRING),
+                                          F(mount_request, host_path, STRING),
+                                          F(mount_request, image, STRING),
+                                          F(mount_request, image_layers, STRV),
+                                          F(mount_request, image_sub_path, STRING),
+                                          F(mount_request, readonly, BOOL),
+                                          F(mount_request, recursive_read_only, BOOL),
+                                          F(mount_request, nosuid, BOOL),
+                                          F(mount_request, nodev, BOOL),
+                                          F(mount_request, noexec, BOOL),
+                                          F(mount_request, selinux_relabel, BOOL),
+                                          F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL)};
 static const struct fields mount_fields = FIELDS(struct mount_request, mount_list);
 
 static const struct field device_list[] = {F(device_request, container_path, STRING),

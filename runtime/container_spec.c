@@ -13,8 +13,6 @@
 #include "runtime/env.h"
 #include "runtime/seccomp.h"
 
-enum { OVERLAY_OPTIONS_MAX = 4095 /* mount(2) takes one page */ };
-
 char *
 pod_hostname(const struct pod_config *config)
 {
@@ -48,6 +46,22 @@ set_oom_score(struct runtime *rt, const struct container *c, struct spec_builder
     spec_op(b, SPEC_WRITE, .text = {"/proc/self/oom_score_adj", text}, .number = {SPEC_MAY_EPERM});
 }
 
+bool
+overlay_lowers(struct buf *options, const struct strv *layers, const char *lowest)
+{
+    bool fits = buf_adds(options, "lowerdir=");
+    for (size_t i = layers->count; i-- > 0;)
+        fits = fits && buf_addf(options, "%s:", layers->items[i]);
+    return fits && buf_adds(options, lowest);
+}
+
+int
+overlay_too_long(size_t layers, struct error *err)
+{
+    return error_set(err, ERR_INVALID, "the names of the image's %zu layers do not fit into the %d bytes that the kernel takes", layers,
+                     OVERLAY_OPTIONS_MAX);
+}
+
 static int
 add_overlay(const struct runtime *rt, const struct container *c, struct spec_builder *b, struct error *err)
 {
@@ -55,14 +69,11 @@ add_overlay(const struct runtime *rt, const struct container *c, struct spec_bui
     cleanup_buf struct buf options = BUF(OVERLAY_OPTIONS_MAX);
     if (layers->count == 0)
         return error_set(err, ERR_INVALID, "the image has no layers");
-    bool fits = buf_adds(&options, "lowerdir=");
-    for (size_t i = layers->count; i-- > 0;)
-        fits = fits && buf_addf(&options, "%s:", layers->items[i]);
-    fits = fits && buf_addf(&options, "%s,upperdir=%s/containers/%s/upper,workdir=%s/containers/%s/work,volatile", rt->skeleton_dir, rt->options.root,
-                            c->id, rt->options.root, c->id);
+    bool fits = overlay_lowers(&options, layers, rt->skeleton_dir) &&
+                buf_addf(&options, ",upperdir=%s/containers/%s/upper,workdir=%s/containers/%s/work,volatile", rt->options.root, c->id,
+                         rt->options.root, c->id);
     if (!fits)
-        return error_set(err, ERR_INVALID, "the names of the image's %zu layers do not fit into the %d bytes that the kernel takes", layers->count,
-                         OVERLAY_OPTIONS_MAX);
+        return overlay_too_long(layers->count, err);
     spec_op(b, SPEC_OVERLAY, .text = {rt->options.layers_dir, rt->rootfs_dir, options.data});
     spec_op(b, SPEC_ROOT, .text = {rt->rootfs_dir});
     return 0;
@@ -154,7 +165,7 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     TRY(add_overlay(rt, c, b, err));
     for (size_t i = 0; i < config->volumes.count; i++)
         spec_op(b, SPEC_MKDIR, .text = {config->volumes.items[i]}, .number = {0755});
-    mounts_compile(rt, c, devices, b);
+    TRY(mounts_compile(rt, c, devices, b, err));
     add_proc_paths(config, b);
     spec_op(b, SPEC_PIVOT, .number = {0});
     if (config->tty)

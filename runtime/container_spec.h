@@ -13,5 +13,12 @@ struct spec_builder *exec_spec(struct runtime *rt, const struct container *conta
 /* "POD's hostname" or the node's: what HOSTNAME and /etc/hostname say. Caller frees. */
 char *pod_hostname(const struct pod_config *config);
 
-/* runtime/mounts.c: everything mounted in the container's root, in order, then its devices and links in /dev. */
-void mounts_compile(struct runtime *rt, const struct container *container, const struct devices *devices, struct spec_builder *b);
+/* Options of an overlay: its lower directories, `lowest` beneath the layers. False where they do not fit. */
+enum { OVERLAY_OPTIONS_MAX = 4095 /* mount(2) takes one page */ };
+bool overlay_lowers(struct buf *options, const struct strv *layers, const char *lowest);
+/* That sentence, ERR_INVALID; always -1. */
+int overlay_too_long(size_t layers, struct error *err);
+
+/* runtime/mounts.c: everything mounted in the container's root, in order, then its devices and links in /dev. ERR_INVALID where an image to be
+ * mounted has too many layers. */
+int mounts_compile(struct runtime *rt, const struct container *container, const struct devices *devices, struct spec_builder *b, struct error *err);

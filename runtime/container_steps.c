@@ -1,10 +1,12 @@
 #include "runtime/container_steps.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,11 +31,20 @@ struct making {
 
 /* ---- layers and user ---- */
 
+int
+container_hold_layers(struct runtime *rt, const struct container *c, struct error *err)
+{
+    cleanup_strv struct strv layers = {0};
+    strv_copy(&layers, &c->config->layers);
+    for (size_t i = 0; i < c->config->mount_count; i++)
+        strv_copy(&layers, &c->config->mounts[i].image_layers);
+    return rt->options.hold_layers ? rt->options.hold_layers(rt->options.arg, &layers, c->id, err) : 0;
+}
+
 static int
 make_layers(struct making *m, struct error *err)
 {
-    const struct runtime_options *options = &m->rt->options;
-    return options->hold_layers ? options->hold_layers(options->arg, &m->container->config->layers, m->container->id, err) : 0;
+    return container_hold_layers(m->rt, m->container, err);
 }
 
 static void
@@ -71,6 +82,24 @@ static int
 make_devices(struct making *m, struct error *err)
 {
     return devices_resolve(m->container->config, !m->handler.privileged_without_host_devices, &m->devices, err);
+}
+
+/* ---- mount sources ---- */
+
+/* CRI wants an error for a host path that is missing; pods everywhere count on containerd and CRI-O, which make a directory of it. */
+static int
+make_sources(struct making *m, struct error *err)
+{
+    const struct container_config *config = m->container->config;
+    for (size_t i = 0; i < config->mount_count; i++) {
+        const char *path = config->mounts[i].host_path;
+        struct stat st;
+        if (str_empty(path) || stat(path, &st) == 0 || errno != ENOENT)
+            continue;
+        if (file_mkdirs(path, 0755, err) < 0)
+            return error_as((error_prefix(err, "mount at %s", config->mounts[i].container_path), err), ERR_INVALID);
+    }
+    return 0;
 }
 
 /* ---- record ---- */
@@ -225,6 +254,7 @@ launch(struct making *m, struct link *link, const struct spec_builder *b, int sp
                                  .cgroup = cgroup,
                                  .oom_file = oom ? oom : "",
                                  .log_path = c->log_path,
+                                 .log_directory_length = strlen(c->pod->config->log_directory),
                                  .tty = c->config->tty,
                                  .log_bytes_per_second = m->rt->options.log_bytes_per_second,
                                  .log_buffer_bytes = m->rt->options.log_buffer_bytes,
@@ -306,10 +336,9 @@ static const struct step {
     int (*make)(struct making *m, struct error *err); /* leaves nothing that the undo of an earlier step does not take */
     void (*undo)(struct making *m);
 } steps[] = {
-    {"layers", make_layers, undo_layers}, {"user", make_user, NULL},
-    {"seccomp", make_seccomp, NULL},      {"AppArmor", make_apparmor, NULL},
-    {"devices", make_devices, NULL},      {"record", make_record, undo_record},
-    {"cgroup", make_cgroup, NULL},        {"log directory", make_log_directory, NULL},
+    {"layers", make_layers, undo_layers}, {"user", make_user, NULL},         {"seccomp", make_seccomp, NULL},
+    {"AppArmor", make_apparmor, NULL},    {"devices", make_devices, NULL},   {"mount sources", make_sources, NULL},
+    {"record", make_record, undo_record}, {"cgroup", make_cgroup, NULL},     {"log directory", make_log_directory, NULL},
     {"launch", make_init, undo_init},     {"state", make_state, undo_state},
 };
 

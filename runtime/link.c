@@ -355,6 +355,7 @@ link_create(struct link *link, const struct link_create *create, pid_t *pid, int
                      (create->host_pid ? FLAG_HOST_PID : 0U) | (create->new_pid_ns ? FLAG_NEW_PID_NS : 0U);
     message_put_u64(&x.request, TAG_FLAGS, flags);
     message_put_string(&x.request, TAG_LOG, create->log_path);
+    message_put_u64(&x.request, TAG_LOG_DIR, create->log_directory_length);
     message_put_i64(&x.request, TAG_LOG_RATE, create->log_bytes_per_second);
     message_put_u64(&x.request, TAG_LOG_BUFFER, create->log_buffer_bytes);
     message_put_string(&x.request, TAG_OOM_FILE, create->oom_file);

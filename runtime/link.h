@@ -75,6 +75,7 @@ struct link_create {
     const char
         *oom_file; /* memory.events (v2) or memory.oom_control (v1), absolute; its line "oom_kill N" is read before the clone and after the exit */
     const char *log_path;         /* absolute; "": no log. The monitor opens it 0640 and writes the CRI format */
+    size_t log_directory_length;  /* of log_path: the pod's log directory, which no symlink leads out of */
     int64_t log_bytes_per_second; /* a container that writes more is slowed down, nothing is dropped; 0: no limit */
     size_t log_buffer_bytes; /* what it may write ahead of a log that is slow or stuck; what is beyond is lost, and the log says so. 0: it waits */
     bool tty, stdin_open, stdin_once;

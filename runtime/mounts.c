@@ -10,6 +10,55 @@
 
 enum { MOUNTS_AT_BIRTH = 32 };
 
+/* ---- options of mounts, as runtimes of the OCI know them ---- */
+
+static const struct {
+    const char *option;
+    enum { ALREADY_SO, READ_ONLY, NO_SUID, NO_DEV, NO_EXEC, PRIVATE, SLAVE, SHARED } meaning;
+} mount_options[] = {
+    {"bind", ALREADY_SO}, {"rbind", ALREADY_SO}, {"rw", ALREADY_SO}, {"suid", ALREADY_SO}, {"dev", ALREADY_SO},  {"exec", ALREADY_SO},
+    {"ro", READ_ONLY},    {"nosuid", NO_SUID},   {"nodev", NO_DEV},  {"noexec", NO_EXEC},  {"private", PRIVATE}, {"rprivate", PRIVATE},
+    {"slave", SLAVE},     {"rslave", SLAVE},     {"shared", SHARED}, {"rshared", SHARED},
+};
+
+int
+mount_option(struct mount_request *mount, const char *option, struct error *err)
+{
+    size_t i = 0, count = sizeof mount_options / sizeof *mount_options;
+    while (i < count && !str_eq(mount_options[i].option, option))
+        i++;
+    if (i == count)
+        return error_set(err, ERR_UNSUPPORTED, "mounts: %s: option \"%.40s\"", mount->container_path, option ? option : "");
+    switch (mount_options[i].meaning) {
+    case ALREADY_SO:
+        break;
+    case READ_ONLY:
+        mount->readonly = true;
+        break;
+    case NO_SUID:
+        mount->nosuid = true;
+        break;
+    case NO_DEV:
+        mount->nodev = true;
+        break;
+    case NO_EXEC:
+        mount->noexec = true;
+        break;
+    case PRIVATE:
+        mount->propagation = PROPAGATION_PRIVATE;
+        break;
+    case SLAVE:
+        mount->propagation = PROPAGATION_HOST_TO_CONTAINER;
+        break;
+    case SHARED:
+        mount->propagation = PROPAGATION_BIDIRECTIONAL;
+        break;
+    }
+    return 0;
+}
+
+/* ---- what is mounted ---- */
+
 struct mount {
     char *target; /* clean */
     size_t depth, order;
@@ -21,7 +70,17 @@ struct mounts {
     struct mount *list;
     size_t count, room;
     const struct container_config *config;
+    struct strv kept; /* texts of args that nothing else keeps */
 };
+
+static void
+mounts_free(struct mounts *mounts)
+{
+    for (size_t i = 0; i < mounts->count; i++)
+        free(mounts->list[i].target);
+    free(mounts->list);
+    strv_free(&mounts->kept);
+}
 
 static size_t
 depth_of(const char *path)
@@ -112,18 +171,32 @@ static const struct {
 } etc_files[] = {{"hosts", "/etc/hosts"}, {"hostname", "/etc/hostname"}, {"resolv.conf", "/etc/resolv.conf"}};
 
 static void
-add_etc_files(struct mounts *mounts, const char *etc_dir, struct strv *kept)
+add_etc_files(struct mounts *mounts, const char *etc_dir)
 {
     for (size_t i = 0; i < sizeof etc_files / sizeof *etc_files; i++) {
-        strv_addf(kept, "%s/%s", etc_dir, etc_files[i].name);
-        const char *source = kept->items[kept->count - 1];
+        strv_addf(&mounts->kept, "%s/%s", etc_dir, etc_files[i].name);
+        const char *source = mounts->kept.items[mounts->kept.count - 1];
         add_default(mounts, etc_files[i].target, SPEC_BIND,
                     (struct spec_args){.text = {source}, .number = {mounts->config->readonly_rootfs ? SPEC_BIND_READONLY : 0, MS_PRIVATE}});
     }
 }
 
-static void
-add_requested(struct mounts *mounts)
+/* Beneath the layers is an empty directory, as overlay wants two. */
+static int
+add_image(struct mounts *mounts, const struct runtime *rt, const struct mount_request *request, uint64_t flags, struct error *err)
+{
+    cleanup_buf struct buf options = BUF(OVERLAY_OPTIONS_MAX);
+    if (!overlay_lowers(&options, &request->image_layers, rt->empty_dir))
+        return overlay_too_long(request->image_layers.count, err);
+    strv_add(&mounts->kept, options.data);
+    add(mounts, path_clean(request->container_path), SPEC_IMAGE,
+        (struct spec_args){.text = {rt->options.layers_dir, NULL, mounts->kept.items[mounts->kept.count - 1], request->image_sub_path},
+                           .number = {flags | SPEC_BIND_READONLY, MS_PRIVATE}});
+    return 0;
+}
+
+static int
+add_requested(struct mounts *mounts, const struct runtime *rt, struct error *err)
 {
     static const unsigned long propagations[] = {
         [PROPAGATION_PRIVATE] = MS_PRIVATE | MS_REC,
@@ -135,9 +208,15 @@ add_requested(struct mounts *mounts)
         uint64_t flags = SPEC_BIND_RECURSIVE | (request->readonly ? SPEC_BIND_READONLY : 0) |
                          (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0) | (request->nosuid ? SPEC_BIND_NOSUID : 0) |
                          (request->nodev ? SPEC_BIND_NODEV : 0) | (request->noexec ? SPEC_BIND_NOEXEC : 0);
+        if (request->image_layers.count) {
+            if (add_image(mounts, rt, request, flags, err) < 0)
+                return error_prefix(err, "mount at %s", request->container_path);
+            continue;
+        }
         add(mounts, path_clean(request->container_path), SPEC_BIND,
             (struct spec_args){.text = {request->host_path}, .number = {flags, propagations[request->propagation]}});
     }
+    return 0;
 }
 
 static int
@@ -157,9 +236,7 @@ emit(struct mounts *mounts, struct spec_builder *b)
         struct mount *mount = &mounts->list[i];
         mount->args.text[mount->type == SPEC_SHM ? 0 : 1] = mount->target;
         spec_add(b, mount->type, mount->args);
-        free(mount->target);
     }
-    free(mounts->list);
 }
 
 /* In a /dev of its own; a requested mount of /dev brings what it has. */
@@ -194,18 +271,18 @@ emit_cgroup_links(const struct container_config *config, const struct cgroups *c
                 .number = {MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC});
 }
 
-void
-mounts_compile(struct runtime *rt, const struct container *c, const struct devices *devices, struct spec_builder *b)
+int
+mounts_compile(struct runtime *rt, const struct container *c, const struct devices *devices, struct spec_builder *b, struct error *err)
 {
-    struct mounts mounts = {.config = c->config};
-    cleanup_strv struct strv kept = {0};
+    cleanup(mounts_free) struct mounts mounts = {.config = c->config};
     cleanup_free char *etc_dir = str_printf("%s/%s", rt->etc_dir, c->pod->id);
     add_kernel_filesystems(&mounts);
     add_shm(&mounts, c->pod->config);
     add_cgroups(&mounts, &rt->cgroups);
-    add_etc_files(&mounts, etc_dir, &kept);
-    add_requested(&mounts);
+    add_etc_files(&mounts, etc_dir);
+    TRY(add_requested(&mounts, rt, err));
     emit(&mounts, b);
     emit_dev(c->config, devices, b);
     emit_cgroup_links(c->config, &rt->cgroups, b);
+    return 0;
 }

@@ -105,6 +105,7 @@ struct runtime {
     struct runtime_options options; /* strings owned */
     char *rootfs_dir;               /* state/rootfs: where every container mounts its root, in its own mount namespace */
     char *skeleton_dir;             /* root/skeleton: the lowest layer of every container, with the mount points that images lack */
+    char *empty_dir;                /* root/empty: the lowest layer of every image that is mounted in a container */
     char *netns_dir;                /* state/netns */
     char *etc_dir;                  /* root/etc: a directory a pod with its files for /etc */
     char boot_id[37];

@@ -7,7 +7,7 @@
  *   request    fields and fds                                                              fields of the answer, where errnum is 0
  *   POD        SHARED_PID; fds POD_SPEC STATE_DIR CONTAINERS_DIR                            –            the first one, once
  *   LIST       –                                                                           CONTAINER… (a struct each)
- *   CREATE     ID LOG LOG_RATE LOG_BUFFER OOM_FILE FLAGS; fds SPEC CGROUP PID_NS                     PID
+ *   CREATE     ID LOG LOG_DIR LOG_RATE LOG_BUFFER OOM_FILE FLAGS; fds SPEC CGROUP PID_NS                                PID
  *   START      ID                                                                          STARTED_NS
  *   SIGNAL     ID SIGNAL                                                                   –
  *   KILL       ID                                                                          –
@@ -66,6 +66,7 @@ enum protocol_tag {
     TAG_FD_ROLE,    /* repeated, one for each fd in order: enum protocol_fd */
     TAG_LOG_RATE,   /* bytes a second; 0: no limit */
     TAG_LOG_BUFFER, /* bytes; 0: the container waits for its log */
+    TAG_LOG_DIR,    /* how many bytes of LOG are the pod's log directory, below which the rest stays; 0: an older crispd, which does not say */
     /* new ones here */
 };
 

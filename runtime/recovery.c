@@ -196,7 +196,7 @@ static void
 hold_layers_again(struct runtime *rt, const struct container *c)
 {
     struct error failed = {0};
-    if (rt->options.hold_layers && rt->options.hold_layers(rt->options.arg, &c->config->layers, c->id, &failed) < 0)
+    if (container_hold_layers(rt, c, &failed) < 0)
         log_warn("a container's layers are not all there", "container", c->id, "error", failed.message);
 }
 

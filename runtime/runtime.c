@@ -104,6 +104,8 @@ make_skeleton(struct runtime *rt, struct error *err)
 {
     static const char *const directories[] = {"proc", "sys", "dev"}, *const files[] = {"etc/hosts", "etc/hostname", "etc/resolv.conf"};
     rt->skeleton_dir = str_printf("%s/skeleton", rt->options.root);
+    rt->empty_dir = str_printf("%s/empty", rt->options.root);
+    TRY(file_mkdirs(rt->empty_dir, 0755, err));
     cleanup_free char *etc = str_printf("%s/etc", rt->skeleton_dir);
     TRY(file_mkdirs(etc, 0755, err));
     cleanup_close int dir = TRY(file_open(AT_FDCWD, rt->skeleton_dir, O_RDONLY | O_DIRECTORY, 0, err));
@@ -267,6 +269,7 @@ runtime_close(struct runtime *rt)
     free(rt->netns_dir);
     free(rt->etc_dir);
     free(rt->skeleton_dir);
+    free(rt->empty_dir);
     free(rt->monitor_cgroup);
     free(rt->not_ready);
     strv_free(&rt->set_aside);

@@ -129,11 +129,19 @@ struct pod_status {
 enum mount_propagation { PROPAGATION_PRIVATE, PROPAGATION_HOST_TO_CONTAINER, PROPAGATION_BIDIRECTIONAL };
 
 struct mount_request {
-    char *container_path, *host_path;
+    char *container_path;
+    char *host_path;          /* made, with its parents, where it is missing */
+    char *image;              /* in its place an image, as the user named it; "" none */
+    struct strv image_layers; /* of that image, as container_config.layers */
+    char *image_sub_path;     /* what of it is mounted, relative; "": all */
     bool readonly, recursive_read_only;
     bool nosuid, nodev, noexec;
+    bool selinux_relabel;
     enum mount_propagation propagation;
 };
+
+/* Add an option of a bind mount: "noexec", "nosuid", "nodev", "ro" …; ERR_UNSUPPORTED where it is none that crisp knows, or NULL. */
+int mount_option(struct mount_request *mount, const char *option, struct error *err);
 
 struct device_request {
     char *container_path, *host_path, *permissions;

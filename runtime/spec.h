@@ -64,6 +64,8 @@ enum spec_op_type {
     SPEC_WAIT,          /*                                                         "created": report to the monitor, wait for its go */
     SPEC_EXEC,          /*                            (argv, envp: spec_exec)      looked up in the spec's PATH where argv[0] has no '/'; always last */
     SPEC_KEYRING,       /* name                                                    a session keyring of that name, made or joined; before SPEC_USER */
+    SPEC_IMAGE,         /* directory, target, options, sub path   SPEC_BIND_*      overlay as SPEC_OVERLAY, read-only; what is at the sub path in it (""
+                                                                                   or none: all) is mounted as SPEC_BIND does */
     SPEC_OP_COUNT,
 };
 /* clang-format on */

@@ -169,7 +169,7 @@ check_mount(const struct mount_request *mount, struct error *err)
 {
     if (str_empty(mount->container_path))
         return error_set(err, ERR_INVALID, "mount of %s: its container_path is missing", mount->host_path);
-    if (str_empty(mount->host_path) || mount->host_path[0] != '/')
+    if (str_empty(mount->image) && mount->host_path[0] != '/')
         return error_set(err, ERR_INVALID, "mount at %s: host_path \"%s\" is not absolute", mount->container_path, mount->host_path);
     if (strlen(mount->host_path) >= PATH_MAX || strlen(mount->container_path) >= PATH_MAX)
         return error_set(err, ERR_INVALID, "mount at %.64s…: a path is longer than %d bytes", mount->container_path, PATH_MAX);

@@ -142,7 +142,7 @@ container_create(struct monitor *m, struct message *request, struct asker asker)
     if (pid_ns >= 0)
         (void)close(pid_ns);
     if (!errnum) {
-        stdio_log_open(m, c, message_string(request, TAG_LOG));
+        stdio_log_open(m, c, message_string(request, TAG_LOG), message_u64(request, TAG_LOG_DIR));
         return;
     }
     if (!c) {
@@ -164,17 +164,30 @@ maybe_created(struct monitor *m, struct container *c)
     answer_send(m, &c->creating);
 }
 
+static void
+answer_log(struct monitor *m, const struct container *c, struct asker *asker, int errnum)
+{
+    char words[ERROR_MESSAGE_MAX];
+    const char *path = c->stdio.log.path;
+    if (errnum == EINVAL)
+        (void)snprintf(words, sizeof words, "its log %.1000s: what is there is no regular file of the pod's log directory", path);
+    else
+        (void)snprintf(words, sizeof words, "open its log %.1000s", path);
+    if (errnum == EINVAL)
+        answer_refusal(m, asker, errnum, words);
+    else
+        answer_error(m, asker, errnum, -1, words);
+}
+
 void
 container_log_opened(struct monitor *m, struct container *c, int errnum)
 {
-    char words[ERROR_MESSAGE_MAX];
-    (void)snprintf(words, sizeof words, "open its log %.1000s", c->stdio.log.path);
     if (c->reopening.serial && errnum)
-        answer_error(m, &c->reopening, errnum, -1, words);
+        answer_log(m, c, &c->reopening, errnum);
     else
         answer_ok(m, &c->reopening);
     if (c->creating.serial && errnum) {
-        answer_error(m, &c->creating, errnum, -1, words);
+        answer_log(m, c, &c->creating, errnum);
         c->deleting = true;
         container_kill(c);
     }

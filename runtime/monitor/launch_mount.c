@@ -143,11 +143,10 @@ bind_set(int tree, const struct spec_op *op)
     return errnum;
 }
 
-int
-launch_bind(struct launch *l, const struct spec_op *op)
+static int
+bind_tree(const struct launch *l, const struct spec_op *op, int tree)
 {
     struct stat st;
-    cleanup_close int tree = bind_open(l, op);
     if (tree < 0 || fstat(tree, &st) < 0)
         return errno;
     cleanup_close int target = place(l, op_text(l, op, 1), S_ISDIR(st.st_mode));
@@ -155,6 +154,38 @@ launch_bind(struct launch *l, const struct spec_op *op)
         return -target;
     int errnum = bind_set(tree, op);
     return errnum ? errnum : tree_attach(tree, target);
+}
+
+int
+launch_bind(struct launch *l, const struct spec_op *op)
+{
+    cleanup_close int tree = bind_open(l, op);
+    return bind_tree(l, op, tree);
+}
+
+/* A clone of what is at the sub path; no symlink of the image leads it out. */
+static int
+image_tree(const char *mounted, const char *sub_path)
+{
+    cleanup_close int image = open(mounted, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    cleanup_close int at = image < 0 ? -errno : root_open(&(struct launch){.root = image}, sub_path && *sub_path ? sub_path : "/", O_PATH);
+    if (at >= 0)
+        return tree_open(at, "", (unsigned)AT_EMPTY_PATH);
+    errno = -at;
+    return -1;
+}
+
+/* The image is mounted over the layers' own directory, which this process alone sees so, and taken from there. The layers' names are relative to what
+ * is beneath. */
+int
+launch_image(struct launch *l, const struct spec_op *op)
+{
+    const char *layers = op_text(l, op, 0);
+    if (chdir(layers) < 0 || mount("overlay", layers, "overlay", MS_RDONLY, op_text(l, op, 2)) < 0)
+        return errno;
+    cleanup_close int tree = image_tree(layers, op_text(l, op, 3));
+    int errnum = bind_tree(l, op, tree);
+    return umount2(layers, MNT_DETACH) < 0 && !errnum ? errno : errnum;
 }
 
 /* The pod's shm is a tmpfs that every container of the pod mounts and the host's table does not show. Where the kernel can clone a detached mount

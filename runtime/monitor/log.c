@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -14,22 +16,39 @@
 
 enum { LOG_MODE = 0640, BATCH_RECORDS = 128, PREFIX_MAX = CLOCK_RFC3339_SIZE + 12, LOSS_MAX = 96 };
 
+/* A pod that has the node's logs mounted can put anything in the way, at any time: symlinks lead nowhere but within the pod's log directory, which is
+ * none itself, and a FIFO does not block. */
+static int
+open_log(const struct log *log)
+{
+    struct open_how how = {.flags = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, .mode = LOG_MODE};
+    char directory[PATH_MAX];
+    if (!log->directory_length)
+        return (int)syscall(SYS_openat2, AT_FDCWD, log->path, &how, sizeof how);
+    (void)snprintf(directory, sizeof directory, "%.*s", (int)log->directory_length, log->path);
+    cleanup_close int top = open(directory, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+    return top < 0 ? -1 : (int)syscall(SYS_openat2, top, log->path + log->directory_length + 1, &how, sizeof how);
+}
+
+/* What stands in the way is no file: a FIFO (ENXIO), a symlink (ELOOP; EXDEV out of the directory, ENOTDIR where that is one), a directory. */
+static bool
+is_no_file(int errnum)
+{
+    return errnum == ENXIO || errnum == ELOOP || errnum == EXDEV || errnum == ENOTDIR || errnum == EISDIR;
+}
+
 void
 log_open_work(struct job *job)
 {
     struct log *log = container_of(job, struct log, open_job);
-    log->open_errno = 0;
-    /* Not blocking, for a FIFO that somebody put there; O_NOFOLLOW likewise. */
-    cleanup_close int fd = open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, LOG_MODE);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        log->open_errno = errno;
-        return;
-    }
-    if (!S_ISREG(st.st_mode)) {
+    cleanup_close int fd = open_log(log);
+    log->open_errno = fd < 0 || fstat(fd, &st) < 0 ? errno : S_ISREG(st.st_mode) ? 0 : EINVAL;
+    if (is_no_file(log->open_errno))
         log->open_errno = EINVAL;
+    if (log->open_errno)
         return;
-    }
     if (log->fd >= 0)
         (void)close(log->fd);
     log->fd = steal(fd);

@@ -355,11 +355,12 @@ stdio_log_reopen(struct monitor *m, struct container *c)
 }
 
 void
-stdio_log_open(struct monitor *m, struct container *c, const char *path)
+stdio_log_open(struct monitor *m, struct container *c, const char *path, size_t directory_length)
 {
     size_t length = strnlen(path, sizeof c->stdio.log.path - 1);
     memcpy(c->stdio.log.path, path, length);
     c->stdio.log.path[length] = '\0';
+    c->stdio.log.directory_length = directory_length < length ? directory_length : 0;
     if (length)
         stdio_log_reopen(m, c);
     else

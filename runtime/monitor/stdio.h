@@ -62,15 +62,16 @@ struct stream {
 
 struct log {
     struct job open_job, close_job;
-    int fd;               /* the writer's */
-    int open_errno;       /* of the last open job */
-    int write_errno;      /* the first in this file that lost something; written by the writer, read when its block is back */
-    bool told;            /* … and told to crispd */
-    uint64_t lost;        /* the writer's: bytes to be told of in the log */
-    _Atomic int stalled;  /* the errno for whose passing the writer waits; 0 */
-    bool stall_told;      /* … and told to crispd */
-    int64_t quiet_ns;     /* monotonic: until then no new one is */
-    _Atomic bool abandon; /* do not wait for space any longer */
+    int fd;                  /* the writer's */
+    int open_errno;          /* of the last open job */
+    int write_errno;         /* the first in this file that lost something; written by the writer, read when its block is back */
+    bool told;               /* … and told to crispd */
+    uint64_t lost;           /* the writer's: bytes to be told of in the log */
+    _Atomic int stalled;     /* the errno for whose passing the writer waits; 0 */
+    bool stall_told;         /* … and told to crispd */
+    int64_t quiet_ns;        /* monotonic: until then no new one is */
+    _Atomic bool abandon;    /* do not wait for space any longer */
+    size_t directory_length; /* of path: the pod's log directory; 0: not known */
     char path[PATH_MAX];
 };
 
@@ -94,8 +95,9 @@ int stdio_open(struct monitor *m, struct container *c, bool tty, bool stdin_open
 void stdio_tell_stalls(struct monitor *m);
 /* The terminal's master, which the container's process has opened. */
 void stdio_console(struct monitor *m, struct container *c, int master);
-/* Log to `path` from now on; container_log_opened tells the outcome. "": throw output away. */
-void stdio_log_open(struct monitor *m, struct container *c, const char *path);
+/* Log to `path` from now on, the first `directory_length` bytes of which are the pod's log directory; container_log_opened tells the outcome. "":
+ * throw output away. */
+void stdio_log_open(struct monitor *m, struct container *c, const char *path, size_t directory_length);
 /* Open the path again; container_log_opened tells the outcome. Not while one is under way. */
 void stdio_log_reopen(struct monitor *m, struct container *c);
 /* All output has been read and written. */

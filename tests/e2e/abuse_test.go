@@ -521,11 +521,32 @@ func TestAPodLedAnothersLogToWhereItLiked(t *testing.T) {
 		}
 	}
 	_ = os.Mkdir(filepath.Join(logs, "folder.log"), 0o755)
-	for _, path := range []string{"file.log", "folder/new.log", "folder/deep/new.log", "folder.log"} {
+	_ = syscall.Mkfifo(filepath.Join(logs, "fifo.log"), 0o666)
+	for _, path := range []string{"file.log", "folder/new.log", "folder/deep/new.log", "folder.log", "fifo.log"} {
 		config := containerConfig("main", "echo", "written")
 		config.LogPath = path
 		_, err := p.tryCreate(t, config)
 		fails(t, err, is(codes.InvalidArgument), path)
+	}
+	// Put there while it runs: a folder of its log's path, then the pod's log directory itself.
+	config := containerConfig("main", shell("while echo line; do usleep 10000; done")...)
+	config.LogPath = "own/main.log"
+	c := p.run(t, config)
+	for _, folder := range []string{filepath.Join(logs, "own"), logs} {
+		if err := os.Rename(folder, folder+".aside"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(elsewhere, folder); err != nil {
+			t.Fatal(err)
+		}
+		fails(t, c.reopen(t), is(codes.InvalidArgument), "main.log")
+		_ = os.Remove(folder)
+		if err := os.Rename(folder+".aside", folder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.reopen(t); err != nil {
+		t.Error(err)
 	}
 	if got := string(must(os.ReadFile(victim))(t)); got != "precious\n" {
 		t.Errorf("the victim now says %q", got)

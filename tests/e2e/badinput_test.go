@@ -88,7 +88,7 @@ func TestBadContainers(t *testing.T) {
 		"unknown capability": {security(func(s *cri.LinuxContainerSecurityContext) {
 			s.Capabilities = &cri.Capability{AddCapabilities: []string{"FLY"}}
 		}), is(codes.InvalidArgument), []string{"FLY"}},
-		"mount source missing":  {mount("/no/such/source", "/mnt"), is(codes.NotFound, codes.InvalidArgument), []string{"/no/such/source"}},
+		"mount source in proc":  {mount("/proc/no-such-source", "/mnt"), is(codes.NotFound, codes.InvalidArgument), []string{"/proc/no-such-source"}},
 		"mount source relative": {mount("relative", "/mnt"), is(codes.InvalidArgument), []string{"relative"}},
 		"mount onto /proc":      {mount(folder, "/proc"), is(codes.InvalidArgument), []string{"/proc"}},
 		"mount into /proc":      {mount(folder, "/proc/sys"), is(codes.InvalidArgument), []string{"/proc/sys"}},
