@@ -461,6 +461,8 @@ link_exec(struct link *link, struct link_exec *exec, const struct cancel *cancel
         close_stdio(exec->stdio, &exec->console);
     if (sent < 0)
         return -1;
+    if (exec->meanwhile)
+        exec->meanwhile(exec->arg, x.call.wake);
     struct error why = {0}, ignored;
     if (exchange_wait(&x, cancel, INT64_MAX, "running the command", &why) < 0) {
         if (why.kind == ERR_DEADLINE || why.kind == ERR_CANCELLED) {

@@ -101,6 +101,9 @@ struct link_exec {
     int stdio[3];  /* -1: /dev/null */
     int console;   /* of a spec with SPEC_CONSOLE: a socket on which the terminal's master comes (runtime/fd_pass.h); -1 */
     bool take_fds; /* stdio and console are closed as soon as the monitor has them, and become -1 here; else they are borrowed */
+    /* Unless NULL, called with `arg` in the thread that waits for the end, which it may use until `ended` is readable or `cancel` ends. */
+    void (*meanwhile)(void *arg, int ended);
+    void *arg;
 };
 /* Run a process in a container and wait for its end: 0 with *status as exit_report.status. When `cancel` ends first, the exec's whole tree is killed
  * and -1 with ERR_DEADLINE or ERR_CANCELLED is returned once it is gone. failed_op as above where it could not be launched. */
