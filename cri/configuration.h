@@ -40,7 +40,7 @@ struct configuration {
     } cgroup;
     struct {
         struct strv certs_dirs, pinned;
-        int64_t parallel_downloads;
+        int64_t parallel_downloads, parallel_downloads_per_pull, stall_seconds, least_bytes_per_second;
         bool keep_layer_blobs;
     } images;
 };

@@ -1,7 +1,6 @@
 #include "imageservice/pull/hosts.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -190,21 +189,10 @@ find_key(const char *name)
     return NULL;
 }
 
-bool
-host_is_loopback(const char *host)
-{
-    cleanup_free char *name = *host == '[' ? str_ndup(host + 1, strcspn(host + 1, "]")) : str_ndup(host, strcspn(host, ":"));
-    unsigned a, b, c, d;
-    char end;
-    if (str_eq(name, "localhost") || str_ends(name, ".localhost") || str_eq(name, "::1"))
-        return true;
-    return sscanf(name, "%3u.%3u.%3u.%3u%c", &a, &b, &c, &d, &end) == 4 && a == 127 && b < 256 && c < 256 && d < 256;
-}
-
 static const char *
 default_scheme(const char *host)
 {
-    return host_is_loopback(host) && !str_ends(host, ":443") ? "http" : "https";
+    return http_host_is_loopback(host) && !str_ends(host, ":443") ? "http" : "https";
 }
 
 /* Takes "https://host:port/path" or "host:port" apart: host->name and host->base. */

@@ -28,6 +28,3 @@ struct hosts {
 int hosts_load(const struct strv *certs_dirs, const char *registry, struct hosts *out, struct error *err);
 void hosts_free(struct hosts *hosts);
 #define cleanup_hosts cleanup(hosts_free)
-
-/* "localhost", 127.0.0.0/8 or ::1, with or without a port. */
-bool host_is_loopback(const char *host);

@@ -11,10 +11,8 @@ enum {
     LIMIT_UNPACKED_AT_ONCE = 3,        /* layers: two cores, and one waiting for the disk */
     LIMIT_DOWNLOADS = 16,              /* blobs at once: each has a ring for packed bytes */
     LIMIT_REDIRECTS = 5,
-    LIMIT_ATTEMPTS = 5,       /* of one request at one host without a byte of progress */
-    LIMIT_WAIT_SECONDS = 20,  /* longest Retry-After that is waited for */
-    LIMIT_STALL_SECONDS = 60, /* a transfer below LIMIT_LEAST_RATE for so long is broken off and resumed or tried elsewhere */
-    LIMIT_LEAST_RATE = 1024,  /* bytes per second */
+    LIMIT_ATTEMPTS = 5,      /* of one request at one host without a byte of progress */
+    LIMIT_WAIT_SECONDS = 20, /* longest Retry-After that is waited for */
     RING_PACKED_BYTES = 512 << 10,
     RING_PLAIN_BYTES = 1 << 20,
 };

@@ -201,11 +201,38 @@ ask_once(const struct question *q, size_t at, const char *authorization, struct 
     return http_perform(q->registry->http, &request, response, err);
 }
 
+static bool
+may_be_asked(const struct question *q, const struct host *host)
+{
+    return q->accept ? host->resolves : host->pulls;
+}
+
+static bool
+has_another_host(const struct question *q, size_t at)
+{
+    while (++at < q->registry->hosts.count)
+        if (may_be_asked(q, &q->registry->hosts.items[at]))
+            return true;
+    return false;
+}
+
 /* What to do after an answer. */
 enum verdict { GOOD, AGAIN, GIVE_UP };
 
+/* A host that can't be reached or stalls is left for the next one at once, where there is one; but one that has served us may only be starting anew.
+ */
 static enum verdict
-judge(const struct question *q, const struct http_response *response, int result, int tries, struct error *err)
+judge_failure(const struct question *q, size_t at, const struct http_response *response, const struct error *err)
+{
+    bool served = q->stream && q->stream->offset;
+    if (err->kind != ERR_UNAVAILABLE || response->failure == HTTP_NOT_TRUSTED)
+        return GIVE_UP;
+    bool elsewhere = response->failure == HTTP_STALLED || (response->failure == HTTP_NOT_CONNECTED && !served);
+    return elsewhere && has_another_host(q, at) ? GIVE_UP : AGAIN;
+}
+
+static enum verdict
+judge(const struct question *q, size_t at, const struct http_response *response, int result, int tries, struct error *err)
 {
     if (q->stream && q->stream->wrong.kind != ERR_NONE) {
         *err = q->stream->wrong;
@@ -215,8 +242,8 @@ judge(const struct question *q, const struct http_response *response, int result
         (void)error_set(err, ERR_CANCELLED, "unpacking ended early");
         return GIVE_UP;
     }
-    if (result < 0) /* a connection that never came up is tried again only when the host has served us before */
-        return err->kind != ERR_UNAVAILABLE || (response->not_connected && !(q->stream && q->stream->offset)) ? GIVE_UP : AGAIN;
+    if (result < 0)
+        return judge_failure(q, at, response, err);
     if (response->status == 200 || response->status == 206)
         return GOOD;
     (void)response_refused(response, err);
@@ -247,13 +274,14 @@ ask_host(const struct question *q, size_t at, struct http_response *response, st
             tries--;
             continue;
         }
-        enum verdict verdict = judge(q, response, result, tries, err);
+        enum verdict verdict = judge(q, at, response, result, tries, err);
         if (verdict != AGAIN)
             return verdict == GOOD ? 0 : -1;
         if (q->stream && q->stream->offset > reached) {
-            reached = q->stream->offset;
-            tries = 0;
             authorized = false; /* a token may have run out while the layer came in */
+            if (q->stream->offset - reached >= http_progress_bytes(q->registry->http))
+                tries = 0;
+            reached = q->stream->offset;
         }
         if (tries + 1 >= (q->stream ? LIMIT_ATTEMPTS : 3))
             return -1;
@@ -276,7 +304,7 @@ ask(const struct question *q, size_t first, struct http_response *response, stru
     (void)error_set(&why, ERR_PRECONDITION, "hosts.toml leaves no host that may be asked for this");
     for (size_t at = first; at < q->registry->hosts.count; at++) {
         const struct host *host = &q->registry->hosts.items[at];
-        if (!(q->accept ? host->resolves : host->pulls))
+        if (!may_be_asked(q, host))
             continue;
         if (ask_host(q, at, response, &why) == 0)
             return 0;
