@@ -92,8 +92,8 @@ const struct config_key configuration_keys[] = {
     PATH("cgroup", "monitors", cgroup.monitors, "/crisp-monitors",
          "Parent cgroup of the monitors; outside crispd's own service, so that they outlive it."),
 
-    LIST("images", "certs_dirs", images.certs_dirs, "/etc/crisp/certs.d /etc/containerd/certs.d",
-         "Where HOST/hosts.toml is looked for (mirrors, certificates), in this order."),
+    LIST("images", "certs_dirs", images.certs_dirs, "/etc/crisp/certs.d /etc/containerd/certs.d /etc/docker/certs.d",
+         "Where HOST/hosts.toml is looked for (mirrors, certificates), or Docker's HOST/ca.crt, client.cert, client.key, in this order."),
     NUMBER("images", "parallel_downloads", images.parallel_downloads, "8", 1, 16,
          "Blobs downloaded at once, of all pulls."),
     NUMBER("images", "parallel_downloads_per_pull", images.parallel_downloads_per_pull, "4", 1, 16,

@@ -28,7 +28,7 @@ struct images_options {
     const char *root;           /* /var/lib/crisp */
     const char *state;          /* /run/crisp: crisp-pull's socket */
     const char *pull_program;   /* path of crisp-pull */
-    struct strv certs_dirs;     /* where hosts.toml files are looked for, in this order: /etc/crisp/certs.d, /etc/containerd/certs.d */
+    struct strv certs_dirs;     /* where hosts.toml files are looked for, in this order: /etc/crisp/certs.d, /etc/containerd/certs.d, … */
     struct strv pinned;         /* references that garbage collection shall leave (Image.pinned) */
     int64_t parallel_downloads; /* blobs at once, of all pulls */
     int64_t parallel_downloads_per_pull;

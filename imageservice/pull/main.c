@@ -21,7 +21,7 @@
 
 struct arguments {
     struct sandbox sandbox;
-    struct strv certs_dirs;
+    struct strv certs_dirs, certificates;
     uint64_t downloads, per_pull, stall_seconds, least_rate;
     bool keep_blobs;
 };
@@ -69,7 +69,9 @@ read_arguments(int argc, char **argv, struct arguments *out, struct error *err)
             return error_set(err, ERR_INVALID, "unknown option");
         }
     }
+    hosts_files_elsewhere(&out->certs_dirs, &out->certificates);
     out->sandbox.certs_dirs = &out->certs_dirs;
+    out->sandbox.certificates = &out->certificates;
     if (!out->sandbox.incoming || !out->sandbox.layers || !out->sandbox.blobs || !out->downloads || !out->per_pull || !out->stall_seconds)
         return error_set(err, ERR_INVALID, "arguments are missing: crispd starts this program");
     return 0;
@@ -134,6 +136,7 @@ run(int argc, char **argv, struct error *err)
     TRY(sandbox_enter(&arguments.sandbox, err));
     TRY(open_context(&arguments, &context, err));
     strv_free(&arguments.certs_dirs);
+    strv_free(&arguments.certificates);
     int result = serve(&context, err);
     pull_end_all();
     layers_stop(context.layers);
