@@ -309,26 +309,38 @@ set_peer(CURL *easy, const struct http_peer *peer, bool same_origin)
         (void)curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)peer->dial_timeout_ms);
 }
 
+/* NULL where the URL is none. The caller frees. */
 static char *
-origin_of(const char *url)
+part_of(const char *url, CURLUPart which)
 {
     CURLU *parsed = curl_url();
-    char *scheme = NULL, *host = NULL, *port = NULL, *origin = NULL;
-    if (parsed && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK && curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
-        curl_url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK && curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK)
-        origin = str_printf("%s://%s:%s", scheme, host, port);
-    curl_free(scheme);
-    curl_free(host);
-    curl_free(port);
+    char *text = NULL;
+    if (parsed && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK)
+        (void)curl_url_get(parsed, which, &text, CURLU_DEFAULT_PORT);
+    char *part = str_dup(text);
+    curl_free(text);
     curl_url_cleanup(parsed);
-    return origin;
+    return part;
+}
+
+static bool
+same_part(const char *a, const char *b, CURLUPart which)
+{
+    cleanup_free char *part_a = part_of(a, which), *part_b = part_of(b, which);
+    return part_a && part_b && strcasecmp(part_a, part_b) == 0;
+}
+
+bool
+http_same_machine(const char *url_a, const char *url_b)
+{
+    return same_part(url_a, url_b, CURLUPART_HOST);
 }
 
 static bool
 is_on_loopback(const char *url)
 {
-    cleanup_free char *origin = origin_of(url);
-    return origin && http_host_is_loopback(strstr(origin, "://") + 3);
+    cleanup_free char *host = part_of(url, CURLUPART_HOST);
+    return host && http_host_is_loopback(host);
 }
 
 static void
@@ -436,8 +448,7 @@ perform_once(struct http *http, const struct http_request *request, const char *
 static bool
 same_origin(const char *a, const char *b)
 {
-    cleanup_free char *origin_a = origin_of(a), *origin_b = origin_of(b);
-    return origin_a && origin_b && strcasecmp(origin_a, origin_b) == 0;
+    return same_part(a, b, CURLUPART_SCHEME) && same_part(a, b, CURLUPART_HOST) && same_part(a, b, CURLUPART_PORT);
 }
 
 int

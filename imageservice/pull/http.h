@@ -88,6 +88,8 @@ void http_response_free(struct http_response *response);
 /* How many bytes are progress, after which a host that breaks off again has all its tries again. */
 int64_t http_progress_bytes(const struct http *http);
 
+/* The host of both is the same, whatever the scheme and port. */
+bool http_same_machine(const char *url_a, const char *url_b);
 /* "localhost", 127.0.0.0/8 or ::1, with or without a port. */
 bool http_host_is_loopback(const char *host);
 

@@ -81,15 +81,16 @@ static int
 open_context(const struct arguments *arguments, struct pull_context *out, struct error *err)
 {
     out->socket = PULL_SOCKET_FD;
-    strv_copy(&out->certs_dirs, &arguments->certs_dirs);
+    strv_copy(&out->registries.certs_dirs, &arguments->certs_dirs);
     out->keep_blobs = arguments->keep_blobs;
     out->incoming = TRY(file_open(AT_FDCWD, SANDBOX_INCOMING, O_RDONLY | O_DIRECTORY, 0, err));
     out->layers_dir = TRY(file_open(AT_FDCWD, SANDBOX_LAYERS, O_RDONLY | O_DIRECTORY, 0, err));
     out->blobs_dir = TRY(file_open(AT_FDCWD, SANDBOX_BLOBS, O_RDONLY | O_DIRECTORY, 0, err));
     struct http_options rate = {.least_rate = (int64_t)arguments->least_rate, .stall_seconds = (int64_t)arguments->stall_seconds};
-    out->http = TRY_PTR(http_start(&rate, err));
+    out->registries.tokens = tokens_new();
+    out->registries.http = TRY_PTR(http_start(&rate, err));
     struct layers_options options = {
-        .http = out->http,
+        .http = out->registries.http,
         .incoming = out->incoming,
         .downloads = (unsigned)arguments->downloads,
         .per_pull = (unsigned)arguments->per_pull,
@@ -140,8 +141,9 @@ run(int argc, char **argv, struct error *err)
     int result = serve(&context, err);
     pull_end_all();
     layers_stop(context.layers);
-    http_stop(context.http);
-    strv_free(&context.certs_dirs);
+    http_stop(context.registries.http);
+    tokens_free(context.registries.tokens);
+    strv_free(&context.registries.certs_dirs);
     return result;
 }
 

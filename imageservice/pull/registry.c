@@ -9,7 +9,7 @@
 
 struct registry {
     atomic_int refs;
-    struct http *http;
+    const struct registry_context *context;
     struct reference reference;
     struct credentials credentials;
     struct hosts hosts;
@@ -40,18 +40,18 @@ struct question {
 };
 
 struct registry *
-registry_open(struct http *http, const struct strv *certs_dirs, struct reference *reference, struct credentials *credentials, struct error *err)
+registry_open(const struct registry_context *context, struct reference *reference, struct credentials *credentials, struct error *err)
 {
     struct registry *registry = mem_zalloc(1, sizeof *registry);
     atomic_init(&registry->refs, 1);
     (void)pthread_mutex_init(&registry->answering, NULL);
     (void)pthread_mutex_init(&registry->lock, NULL);
-    registry->http = http;
+    registry->context = context;
     registry->reference = *reference;
     registry->credentials = *credentials;
     *reference = (struct reference){0};
     *credentials = (struct credentials){0};
-    if (hosts_load(certs_dirs, registry->reference.registry, &registry->hosts, err) < 0) {
+    if (hosts_load(&context->certs_dirs, registry->reference.registry, &registry->hosts, err) < 0) {
         (void)error_prefix(err, "registry %s", registry->reference.registry);
         registry_unref(registry);
         return NULL;
@@ -114,7 +114,25 @@ authorization_of(struct registry *registry, size_t host)
     return copy;
 }
 
-/* Another thread may have answered meanwhile: `refused` is what the 401 was for. */
+static char *
+token_for(struct registry *registry, const struct token_request *request, const char *refused, bool *was_kept, const struct http_scope *scope,
+          struct error *err)
+{
+    char key[DIGEST_SIZE];
+    int64_t seconds;
+    credentials_token_key(request, key);
+    char *value = tokens_find(registry->context->tokens, key, refused);
+    *was_kept = value != NULL;
+    if (value)
+        return value;
+    value = credentials_answer(request, registry->context->http, scope, &seconds, err);
+    if (value && seconds > 0)
+        tokens_keep(registry->context->tokens, key, value, seconds);
+    return value;
+}
+
+/* Another thread may have answered meanwhile: `refused` is what the 401 was for. 1: by a token from an earlier pull, which may be refused in its
+ * turn. */
 static int
 answer(const struct question *q, size_t at, const char *refused, const struct http_response *response, struct error *err)
 {
@@ -126,15 +144,16 @@ answer(const struct question *q, size_t at, const char *refused, const struct ht
     bool ours = credentials_are_for(&registry->credentials, registry->reference.registry, host);
     cleanup_challenge struct challenge challenge;
     challenge_choose(&response->challenges, &challenge);
-    char *value =
-        credentials_answer(ours ? &registry->credentials : NULL, &challenge, host, registry->reference.repository, registry->http, q->scope, err);
+    struct token_request request = {ours ? &registry->credentials : NULL, &challenge, host, registry->reference.repository};
+    bool was_kept;
+    char *value = token_for(registry, &request, refused, &was_kept, q->scope, err);
     if (!value)
         return -1;
     (void)pthread_mutex_lock(&registry->lock);
     str_wipe_free(registry->authorizations[at]);
     registry->authorizations[at] = value;
     (void)pthread_mutex_unlock(&registry->lock);
-    return 0;
+    return was_kept;
 }
 
 /* The answer's bytes into the ring, as ring_offer; in the HTTP thread. */
@@ -198,7 +217,7 @@ ask_once(const struct question *q, size_t at, const char *authorization, struct 
         .sink_arg = q->stream,
         .ring = q->stream ? q->stream->ring : NULL,
     };
-    return http_perform(q->registry->http, &request, response, err);
+    return http_perform(q->registry->context->http, &request, response, err);
 }
 
 static bool
@@ -269,8 +288,7 @@ ask_host(const struct question *q, size_t at, struct http_response *response, st
         cleanup_free char *authorization = authorization_of(q->registry, at);
         int result = ask_once(q, at, authorization, response, err);
         if (result == 0 && response->status == 401 && !authorized) {
-            authorized = true;
-            TRY(authorize(q, at, authorization, response, err));
+            authorized = TRY(authorize(q, at, authorization, response, err)) == 0;
             tries--;
             continue;
         }
@@ -279,7 +297,7 @@ ask_host(const struct question *q, size_t at, struct http_response *response, st
             return verdict == GOOD ? 0 : -1;
         if (q->stream && q->stream->offset > reached) {
             authorized = false; /* a token may have run out while the layer came in */
-            if (q->stream->offset - reached >= http_progress_bytes(q->registry->http))
+            if (q->stream->offset - reached >= http_progress_bytes(q->registry->context->http))
                 tries = 0;
             reached = q->stream->offset;
         }
