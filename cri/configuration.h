@@ -44,7 +44,7 @@ struct configuration {
     } cgroup;
     struct {
         struct strv certs_dirs, pinned;
-        int64_t parallel_downloads;
+        int64_t parallel_downloads, parallel_downloads_per_pull, stall_seconds, least_bytes_per_second;
         bool keep_layer_blobs;
     } images;
     struct config_tables runtimes; /* of struct runtime_handler */

@@ -71,6 +71,9 @@ open_images(const struct configuration *c, struct images **out, struct error *er
         .certs_dirs = c->images.certs_dirs,
         .pinned = c->images.pinned,
         .parallel_downloads = c->images.parallel_downloads,
+        .parallel_downloads_per_pull = c->images.parallel_downloads_per_pull,
+        .stall_seconds = c->images.stall_seconds,
+        .least_bytes_per_second = c->images.least_bytes_per_second,
         .keep_layer_blobs = c->images.keep_layer_blobs,
     };
     return images_open(&options, out, err) < 0 ? error_prefix(err, "open the images in %s", c->root) : 0;

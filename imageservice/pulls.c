@@ -154,7 +154,7 @@ join(struct pulls *pulls, const char *reference, const struct image_auth *auth, 
     }
     (void)pthread_mutex_unlock(&pulls->lock);
     wake_thread(pulls);
-    return closing ? error_set(err, ERR_UNAVAILABLE, "crispd is ending") : 0;
+    return closing ? error_set(err, ERR_CANCELLED, "crispd is ending") : 0;
 }
 
 /* Stop waiting, unless the end came first. With its last waiter a pull is cancelled. */
@@ -304,6 +304,9 @@ make_arguments(const struct pulls *pulls, struct strv *argv)
     strv_addf(argv, "--layers=%s", images->layers_path);
     strv_addf(argv, "--blobs=%s/images/blobs", images->root);
     strv_addf(argv, "--downloads=%lld", (long long)images->parallel_downloads);
+    strv_addf(argv, "--per-pull=%lld", (long long)images->parallel_downloads_per_pull);
+    strv_addf(argv, "--stall=%lld", (long long)images->stall_seconds);
+    strv_addf(argv, "--least-rate=%lld", (long long)images->least_bytes_per_second);
     for (size_t i = 0; i < images->certs_dirs.count; i++)
         strv_addf(argv, "--certs=%s", images->certs_dirs.items[i]);
     if (images->keep_layer_blobs)
@@ -317,6 +320,9 @@ make_environment(struct strv *environment)
     for (size_t i = 0; i < sizeof passed_on / sizeof *passed_on; i++)
         if (getenv(passed_on[i]))
             strv_addf(environment, "%s=%s", passed_on[i], getenv(passed_on[i]));
+    /* In capitals libcurl doesn't read it, as a CGI program's environment could have it from a request's header. */
+    if (getenv("HTTP_PROXY") && !getenv("http_proxy"))
+        strv_addf(environment, "http_proxy=%s", getenv("HTTP_PROXY"));
 }
 
 /* posix_spawn: vfork inside, so nothing of crispd's many threads and locks is touched between fork and exec. A process group of its own, so that a
@@ -384,7 +390,7 @@ end_process(struct pulls *pulls, struct error *why)
         (void)close(steal(pulls->session));
     clear_incoming(pulls);
     bool killed = info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
-    (void)error_set(why, ERR_UNAVAILABLE, "crisp-pull ended in the middle (%s %d); try again", killed ? "signal" : "status", info.si_status);
+    (void)error_set(why, ERR_INTERNAL, "crisp-pull ended in the middle (%s %d); try again", killed ? "signal" : "status", info.si_status);
 }
 
 static void
@@ -578,7 +584,7 @@ end_all(struct pulls *pulls)
     struct error why;
     if (pulls->socket >= 0)
         end_process(pulls, &why);
-    (void)error_set(&why, ERR_UNAVAILABLE, "crispd is ending");
+    (void)error_set(&why, ERR_CANCELLED, "crispd is ending");
     fail_all(pulls, SENT, &why);
     fail_all(pulls, QUEUED, &why);
 }

@@ -344,17 +344,37 @@ fetch(struct layers *layers, struct shared_layer *shared, struct error *err)
     }
 }
 
+static unsigned
+count_fetched_for(const struct layers *layers, const struct registry *registry)
+{
+    unsigned count = 0;
+    for (const struct shared_layer *layer = layers->all; layer; layer = layer->next)
+        count += layer->registry == registry && layer->state == FETCHING;
+    return count;
+}
+
+/* With the lock held: off the queue with the oldest one whose pull has not all its downloads. */
+static struct shared_layer *
+take_queued(struct layers *layers)
+{
+    struct shared_layer **link = &layers->queue;
+    while (*link && count_fetched_for(layers, (*link)->registry) >= layers->options.per_pull)
+        link = &(*link)->next_queued;
+    struct shared_layer *layer = *link;
+    if (layer) {
+        *link = layer->next_queued;
+        layer->state = FETCHING;
+    }
+    return layer;
+}
+
 static struct shared_layer *
 next_queued(struct layers *layers)
 {
+    struct shared_layer *layer;
     (void)pthread_mutex_lock(&layers->lock);
-    while (!layers->queue && !layers->stopping)
+    while (!(layer = take_queued(layers)) && !(layers->stopping && !layers->queue))
         (void)pthread_cond_wait(&layers->changed, &layers->lock);
-    struct shared_layer *layer = layers->queue;
-    if (layer) {
-        layers->queue = layer->next_queued;
-        layer->state = FETCHING;
-    }
     (void)pthread_mutex_unlock(&layers->lock);
     return layer;
 }

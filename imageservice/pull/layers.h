@@ -16,6 +16,7 @@ struct layers_options {
     struct http *http;
     int incoming;       /* fd of the session's directory; borrowed */
     unsigned downloads; /* at once */
+    unsigned per_pull;  /* of these */
     bool keep_blobs;
 };
 

@@ -355,7 +355,7 @@ open_registry(struct pull *pull, const struct message *m, struct error *err)
     cleanup_credentials struct credentials credentials = {0};
     TRY(reference_parse(pull->reference, &reference, err));
     TRY(credentials_read(&auth, &credentials, err));
-    pull->registry = TRY_PTR(registry_open(pull->context->http, &pull->context->certs_dirs, &reference, &credentials, err));
+    pull->registry = TRY_PTR(registry_open(&pull->context->registries, &reference, &credentials, err));
     return 0;
 }
 
@@ -399,7 +399,7 @@ pull_start(const struct pull_context *context, const struct message *start)
 static void
 cancel(struct pull *pull)
 {
-    http_cancel(pull->context->http, &pull->scope);
+    http_cancel(pull->context->registries.http, &pull->scope);
     (void)pthread_cond_broadcast(&pulls.changed);
 }
 

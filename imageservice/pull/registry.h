@@ -9,6 +9,7 @@
 #include "imageservice/digest.h"
 #include "imageservice/manifest.h"
 #include "imageservice/pull/credentials.h"
+#include "imageservice/pull/tokens.h"
 #include "imageservice/reference.h"
 
 struct registry;
@@ -21,8 +22,15 @@ struct document {
     char digest[DIGEST_SIZE];
 };
 
+/* What registries need and share; outlives them. */
+struct registry_context {
+    struct http *http;
+    struct tokens *tokens;
+    struct strv certs_dirs;
+};
+
 /* Takes over `reference` and `credentials` in any case. */
-struct registry *registry_open(struct http *http, const struct strv *certs_dirs, struct reference *reference, struct credentials *credentials,
+struct registry *registry_open(const struct registry_context *context, struct reference *reference, struct credentials *credentials,
                                struct error *err);
 struct registry *registry_ref(struct registry *registry);
 void registry_unref(struct registry *registry);

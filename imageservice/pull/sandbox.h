@@ -13,6 +13,7 @@
 struct sandbox {
     const char *incoming, *layers, *blobs; /* on the host */
     const struct strv *certs_dirs;         /* seen, read-only, at their own paths */
+    const struct strv *certificates;       /* files and directories that are named in there; likewise */
 };
 
 /* While the process has one thread. Afterwards all paths but the above are gone. */

@@ -31,7 +31,16 @@ static void
 open_images(void)
 {
     struct error err = {0};
-    struct images_options options = {.root = root, .state = root, .pull_program = CRISP_PULL, .certs_dirs = certs_dirs, .parallel_downloads = 4};
+    struct images_options options = {
+        .root = root,
+        .state = root,
+        .pull_program = CRISP_PULL,
+        .certs_dirs = certs_dirs,
+        .parallel_downloads = 4,
+        .parallel_downloads_per_pull = 2,
+        .stall_seconds = 2,
+        .least_bytes_per_second = 1000,
+    };
     strv_add(&options.pinned, "pinned.example/it:1");
     if (images_open(&options, &images, &err) < 0)
         fail_msg("%s", err.message);
@@ -632,6 +641,12 @@ a_token_is_fetched_kept_and_renewed(void **state)
     assert_string_equal(pulled, id);
     assert_int_equal(g.tokens, 1);
     remove_all();
+    /* A later pull has it still, */
+    fake_registry_hook(registry, guarded, &g);
+    free(must_pull(at("guarded")));
+    assert_int_equal(g.tokens, 1);
+    remove_all();
+    /* and gets another when that is refused before its time. */
     g = (struct guard){.port = fake_registry_port(registry), .expire_after = 2};
     fake_registry_hook(registry, guarded, &g);
     cleanup_free char *again = must_pull(at("guarded"));
@@ -744,6 +759,8 @@ a_pull_nobody_waits_for_stops(void **state)
     (void)pthread_create(&other_waits.thread, NULL, pull_thread, &other_waits);
     (void)pthread_join(one_waits.thread, NULL);
     assert_int_equal(one_waits.err.kind, ERR_DEADLINE);
+    for (int i = 0; i < 100 && !fake_registry_open(registry); i++) /* on a busy machine */
+        (void)nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     assert_true(fake_registry_open(registry) > 0);
     cancel_now(&later);
     (void)pthread_join(other_waits.thread, NULL);
@@ -811,7 +828,7 @@ a_second_crash_of_crisp_pull_fails_the_pull_and_nothing_else(void **state)
     kill_crisp_pull_in_mid_pull();
     (void)pthread_join(p.thread, NULL);
     assert_null(p.id);
-    assert_int_equal(p.err.kind, ERR_UNAVAILABLE);
+    assert_int_equal(p.err.kind, ERR_INTERNAL);
     assert_nothing_is_left();
     assert_int_equal(count_in("images/incoming"), 0);
     fake_registry_hook(registry, NULL, NULL);
