@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"google.golang.org/grpc/codes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -240,4 +241,28 @@ func TestStreamingPortChannels(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A thousand URLs may wait for their clients, each for a minute.
+func TestStreamingTokens(t *testing.T) {
+	leaveNothing(t)
+	p := newPod(t)
+	ask := func() (*cri.PortForwardResponse, error) {
+		return runtime.PortForward(soon(t), &cri.PortForwardRequest{PodSandboxId: p.id})
+	}
+	time.Sleep(time.Minute) // those of other tests
+	begin := time.Now()
+	first := must(ask())(t).Url
+	for range 999 {
+		must(ask())(t)
+	}
+	_, err := ask()
+	fails(t, err, is(codes.ResourceExhausted), "1000")
+	time.Sleep(time.Until(begin.Add(61 * time.Second)))
+	response := must(http.Get(first))(t)
+	response.Body.Close()
+	if response.StatusCode != http.StatusNotFound {
+		t.Errorf("a URL of a minute ago: %v", response.Status)
+	}
+	must(ask())(t)
 }
