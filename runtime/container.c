@@ -45,26 +45,27 @@ container_new(struct runtime *rt, struct pod *pod, struct container_config *conf
     return c;
 }
 
-struct creation {
+/* A create or start, in a thread of its own: to the end, whoever waits. */
+struct errand {
     struct runtime *rt;
     struct container *container;
+    struct operation *operation; /* of a start */
 };
 
-/* In a thread of its own: to the end, whoever waits. */
 static void
 create_container(void *arg)
 {
-    struct creation creation = *(struct creation *)arg;
-    struct container *c = creation.container;
+    struct errand errand = *(struct errand *)arg;
+    struct container *c = errand.container;
     struct error failed;
     free(arg);
-    int result = container_make(creation.rt, c, &failed);
+    int result = container_make(errand.rt, c, &failed);
     if (result < 0)
         container_error(c, &failed);
-    HOLD(&creation.rt->lock);
+    HOLD(&errand.rt->lock);
     if (result < 0) {
-        (void)container_move(creation.rt, c, CONTAINER_PHASE_REMOVED);
-        container_list_out(creation.rt, c);
+        (void)container_move(errand.rt, c, CONTAINER_PHASE_REMOVED);
+        container_list_out(errand.rt, c);
     }
     struct operation *operation = steal(c->operation);
     operation_end(operation, result < 0 ? &failed : NULL);
@@ -98,15 +99,15 @@ join_container(struct container *c, const struct container_config *config, char 
 static int
 begin_and_wait(struct runtime *rt, struct container *c, char id[ID_SIZE], const struct cancel *cancel, struct error *err)
 {
-    struct creation *creation = mem_alloc(sizeof *creation);
-    *creation = (struct creation){rt, container_reference(c)};
+    struct errand *errand = mem_alloc(sizeof *errand);
+    *errand = (struct errand){.rt = rt, .container = container_reference(c)};
     struct operation *operation = c->operation;
     operation->references++;
     c->sequence = ++rt->sequence;
     memcpy(id, c->id, ID_SIZE);
     container_list_in(rt, c);
     pthread_mutex_unlock(&rt->lock);
-    runtime_spawn(rt, create_container, creation);
+    runtime_spawn(rt, create_container, errand);
     pthread_mutex_lock(&rt->lock);
     int result = operation_wait(operation, cancel, err);
     operation_drop(operation);
@@ -215,9 +216,8 @@ start(struct runtime *rt, struct container *c, struct error *err)
     int result = link_start(link, c->id, &started_ns, &failed_op, err);
     pod_release_link(rt, c->pod);
     if (result < 0) {
-        struct error ours;
-        (void)explain_start(rt, c, failed_op, err ? err : &ours);
-        start_failed(rt, c, err ? err : &ours);
+        (void)explain_start(rt, c, failed_op, err);
+        start_failed(rt, c, err);
         return -1;
     }
     pthread_mutex_lock(&rt->lock);
@@ -253,17 +253,47 @@ end_start(struct runtime *rt, struct container *c, struct error *err)
     return record_container_state(rt, c, err);
 }
 
+static void
+start_container(void *arg)
+{
+    struct errand errand = *(struct errand *)arg;
+    struct container *c = errand.container;
+    struct error failed;
+    free(arg);
+    int result = start(errand.rt, c, &failed);
+    result = end_start(errand.rt, c, result < 0 ? NULL : &failed) < 0 ? -1 : result;
+    HOLD(&errand.rt->lock);
+    turn_give(&c->turn);
+    operation_end(errand.operation, result < 0 ? &failed : NULL);
+    operation_drop(errand.operation);
+    container_unref(c);
+}
+
+/* Its monitor may hang: then the caller leaves when its patience ends, and the container runs, or is killed with its pod, later. */
+static int
+start_and_wait(struct runtime *rt, struct container *c, const struct cancel *cancel, struct error *err)
+{
+    struct operation *operation = operation_new(&rt->lock);
+    struct errand *errand = mem_alloc(sizeof *errand);
+    operation->stage = "start";
+    operation->references++;
+    pthread_mutex_lock(&rt->lock);
+    *errand = (struct errand){rt, container_reference(c), operation};
+    pthread_mutex_unlock(&rt->lock);
+    runtime_spawn(rt, start_container, errand);
+    HOLD(&rt->lock);
+    int result = operation_wait(operation, cancel, err);
+    operation_drop(operation);
+    return result;
+}
+
 int
 container_start(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err)
 {
     struct container *c = TRY_PTR(container_get(rt, id, err));
     int result = begin_start(rt, c, cancel, err);
-    if (result == 0) {
-        result = start(rt, c, err);
-        result = end_start(rt, c, result < 0 ? NULL : err) < 0 ? -1 : result;
-        HOLD(&rt->lock);
-        turn_give(&c->turn);
-    }
+    if (result == 0)
+        result = start_and_wait(rt, c, cancel, err);
     if (result < 0)
         container_error(c, err);
     container_put(rt, c);

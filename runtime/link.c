@@ -96,8 +96,10 @@ exchange_wait(struct exchange *x, const struct cancel *cancel, int64_t timeout_n
         return error_set(err, ERR_UNAVAILABLE, "its monitor (pid %d) has not answered for %lld s while %s", x->link->pid,
                          (long long)(timeout_ns / NS_PER_SECOND), stage);
     (void)pthread_mutex_lock(&x->link->lock);
-    bool answered = x->call.answered;
+    bool answered = x->call.answered, unread = x->call.unread;
     (void)pthread_mutex_unlock(&x->link->lock);
+    if (unread)
+        return error_set(err, ERR_UNSUPPORTED, "its monitor's answer cannot be read: it is malformed, or of another version of crisp");
     return answered ? 0 : lost(err);
 }
 
@@ -107,7 +109,7 @@ static const struct {
     enum error_kind kind;
 } refusals[] = {
     {EBUSY, ERR_PRECONDITION}, {ENOENT, ERR_NOT_FOUND},   {EEXIST, ERR_EXISTS},      {EINVAL, ERR_INVALID},
-    {EAGAIN, ERR_EXHAUSTED},   {ETIMEDOUT, ERR_DEADLINE}, {ENOSYS, ERR_UNSUPPORTED},
+    {EAGAIN, ERR_EXHAUSTED},   {ETIMEDOUT, ERR_DEADLINE}, {ENOSYS, ERR_UNSUPPORTED}, {EBADMSG, ERR_UNSUPPORTED},
 };
 
 static int

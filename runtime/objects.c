@@ -179,6 +179,18 @@ container_get(struct runtime *rt, const char *id, struct error *err)
     return container_find(rt, id, err);
 }
 
+int
+container_get_if_there(struct runtime *rt, const char *id, struct container **out, struct error *err)
+{
+    struct error failed = {0};
+    *out = container_get(rt, id, &failed);
+    if (*out || failed.kind == ERR_NOT_FOUND)
+        return *out != NULL;
+    if (err)
+        *err = failed;
+    return -1;
+}
+
 struct container **
 pod_containers(struct runtime *rt, const struct pod *pod, size_t *count)
 {

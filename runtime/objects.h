@@ -158,6 +158,8 @@ struct container *container_find(struct runtime *rt, const char *id, struct erro
 /* The same, taking the lock by themselves. */
 struct pod *pod_get(struct runtime *rt, const char *id, struct error *err);
 struct container *container_get(struct runtime *rt, const char *id, struct error *err);
+/* For what is done when it is gone: 1 with *out, 0 where there is none, -1 for what is no id of one. */
+int container_get_if_there(struct runtime *rt, const char *id, struct container **out, struct error *err);
 /* All containers of a pod, each with a reference: array of *count for containers_put. */
 struct container **pod_containers(struct runtime *rt, const struct pod *pod, size_t *count);
 void containers_put(struct runtime *rt, struct container **list, size_t count);

@@ -19,6 +19,8 @@
  *   ATTACH     ID; fds STDIN STDOUT STDERR (pipes) CONSOLE                                  –            when the container's output has ended, or
  * crispd has closed its ends
  *
+ * A request that cannot be read (malformed, of another version) is answered EBADMSG where it has a serial.
+ *
  * An answer with errnum ≠ 0 has FAILED_OP where an operation of the spec failed, and WORDS (the step) or REFUSAL where the errno alone says too
  * little. */
 #pragma once

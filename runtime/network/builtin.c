@@ -629,15 +629,6 @@ builtin_has(struct builtin *b, const char *pod_id)
     return has;
 }
 
-int
-builtin_check(struct builtin *b, const char *pod_id, struct error *err)
-{
-    cleanup_lease struct lease lease = {0};
-    if (!copy_lease(b, pod_id, &lease) || iface_exists(lease.host_name))
-        return 0;
-    return error_set(err, ERR_PRECONDITION, "built-in network: the pod's interface %s is gone from the host", lease.host_name);
-}
-
 bool
 builtin_has_pool(const struct builtin *b, const struct ip_net *net)
 {

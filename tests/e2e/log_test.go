@@ -267,18 +267,7 @@ func TestLogOnAFullDisk(t *testing.T) {
 // Where the configuration asks for it the container does not wait; its log says how much is missing where.
 func TestLogThatIsNotWaitedFor(t *testing.T) {
 	leaveNothing(t)
-	dropIn := filepath.Join(filepath.Dir(configFile), "config.d", "log.toml")
-	if err := os.MkdirAll(filepath.Dir(dropIn), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(dropIn, []byte("[log]\nmode = \"nonblocking\"\nbuffer_bytes = 200000\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		os.Remove(dropIn)
-		restartCrispd(t)
-	})
-	restartCrispd(t)
+	withConfig(t, "[log]\nmode = \"nonblocking\"\nbuffer_bytes = 200000\n")
 	var grow func()
 	p := newPod(t, func(c *cri.PodSandboxConfig) { grow = smallLogDisk(t, c) })
 	text := flood(4 << 20)

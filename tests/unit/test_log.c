@@ -1,4 +1,4 @@
-/* What the monitor writes: the log's records, exit records; and what it says, byte for byte, since the next crispd reads it. */
+/* What the monitor writes: the log's records, exit records. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,7 +22,6 @@
 #include "runtime/exit_record.h"
 #include "runtime/monitor/log.h"
 #include "runtime/monitor/monitor.h"
-#include "runtime/protocol.h"
 
 static struct container container;
 static struct block block;
@@ -248,40 +246,6 @@ an_exit_record_is_read_as_written_and_torn_ones_are_none(void **state)
         assert_false(exit_record_parse(wrong[i], &back));
 }
 
-/* Messages as version 1 sends them. They stay here when the protocol grows: an older monitor still says them. */
-static void
-an_older_monitors_messages_are_understood(void **state)
-{
-    (void)state;
-    static const unsigned char exited[] = {
-        1,   0, 2, 0, 0, 0, 0, 0,                             /* version 1, EXITED, serial 0 */
-        4,   0, 0, 0, 3, 0, 0, 0, 'a', 'b', 0, 0,             /* ID "ab" */
-        11,  0, 0, 0, 8, 0, 0, 0, 137, 0,   0, 0, 0, 0, 0, 0, /* STATUS 137 */
-        12,  0, 0, 0, 8, 0, 0, 0, 1,   0,   0, 0, 0, 0, 0, 0, /* OOM */
-        13,  0, 0, 0, 8, 0, 0, 0, 5,   0,   0, 0, 0, 0, 0, 0, /* FINISHED_NS 5 */
-        200, 0, 0, 0, 1, 0, 0, 0, 7,   0,   0, 0,             /* a tag nobody knows */
-    };
-    static struct message m;
-    struct error err = {0};
-    int ends[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
-    assert_int_equal(write(ends[0], exited, sizeof exited), sizeof exited);
-    assert_int_equal(message_receive(ends[1], &m, &err), 1);
-    assert_int_equal(m.type, PROTOCOL_EXITED);
-    assert_string_equal(message_string(&m, TAG_ID), "ab");
-    assert_int_equal(message_i64(&m, TAG_STATUS), 137);
-    assert_int_equal(message_u64(&m, TAG_OOM), 1);
-    assert_int_equal(message_i64(&m, TAG_FINISHED_NS), 5);
-    (void)close(ends[0]);
-    (void)close(ends[1]);
-    /* Numbers of types, tags and states never change. */
-    assert_int_equal(PROTOCOL_POD, 16);
-    assert_int_equal(PROTOCOL_END, 26);
-    assert_int_equal(TAG_CONTAINER, 15);
-    assert_int_equal(STATE_EXITED, 3);
-    assert_int_equal(offsetof(struct protocol_container, oom_killed), 100);
-}
-
 int
 main(void)
 {
@@ -294,7 +258,6 @@ main(void)
         cmocka_unit_test(neither_a_symlink_nor_a_fifo_is_written),
         cmocka_unit_test(whole_records_end_at_a_newline_or_a_full_piece),
         cmocka_unit_test(an_exit_record_is_read_as_written_and_torn_ones_are_none),
-        cmocka_unit_test(an_older_monitors_messages_are_understood),
     };
     return cmocka_run_group_tests(tests, directory_up, directory_down);
 }
