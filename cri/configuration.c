@@ -107,8 +107,10 @@ const struct config_key configuration_keys[] = {
     NUMBER("streaming", "sessions", streaming.sessions, "1024", 1, 16384,
          "How many sessions may be open at once."),
 
-    PATH("cgroup", "pods", cgroup.pods, "/crisp",
-         "Parent cgroup of pods whose request names none."),
+    CHOICE("cgroup", "driver", cgroup.driver, "cgroupfs", "cgroupfs systemd",
+           "Who makes the cgroups of containers: crispd itself, or systemd as scopes; the kubelet's `cgroupDriver` must say the same, and asks crispd for it."),
+    STRING("cgroup", "pods", cgroup.pods, "",
+           "Parent cgroup of pods whose request names none; empty: `/crisp`, with driver systemd the slice `crisp.slice`."),
     PATH("cgroup", "monitors", cgroup.monitors, "/crisp-monitors",
          "Parent cgroup of the monitors; outside crispd's own service, so that they outlive it."),
 

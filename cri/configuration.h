@@ -40,7 +40,7 @@ struct configuration {
         int64_t port, idle_timeout_seconds, sessions;
     } streaming;
     struct {
-        char *pods, *monitors;
+        char *driver, *pods, *monitors;
     } cgroup;
     struct {
         struct strv certs_dirs, pinned;

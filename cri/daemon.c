@@ -100,6 +100,7 @@ open_runtime(const struct configuration *c, const struct services *services, str
         .state = c->state,
         .monitor_program = c->monitor_program,
         .layers_dir = images_layers_dir(services->images),
+        .systemd_cgroups = str_eq(c->cgroup.driver, "systemd"),
         .cgroup_parent = c->cgroup.pods,
         .monitor_cgroup = c->cgroup.monitors,
         .nofile_soft = c->limits.nofile_soft,

@@ -30,7 +30,8 @@ status_runtime_config(struct call *call, const void *request, void *response, st
     (void)request;
     (void)err;
     out->linux = answer_new(call, &runtime__v1__linux_runtime_configuration__descriptor);
-    out->linux->cgroup_driver = RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
+    bool systemd = str_eq(call->services->configuration->cgroup.driver, "systemd");
+    out->linux->cgroup_driver = systemd ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD : RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
     return 0;
 }
 

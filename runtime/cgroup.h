@@ -76,6 +76,8 @@ void cgroup_children(const struct cgroups *cgroups, const char *path, struct str
 int cgroup_apply(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err);
 /* The same for one in use: where a limit is refused those written before are as they were. The oom score goes to every process in it. */
 int cgroup_update(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err);
+/* cpu.weight of v2 for CRI's shares. */
+int64_t cgroup_weight(int64_t shares);
 int cgroup_limit_pids(const struct cgroups *cgroups, const char *path, int64_t limit, struct error *err);
 
 /* One rule of what devices may be used; major or minor -1: any. */

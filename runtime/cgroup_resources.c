@@ -62,15 +62,18 @@ shares_v1(const struct resources *r, char out[VALUE_SIZE])
 
 /* 2…262144 → 1…10000 such that the defaults meet (1024 ↔ 100): the quadratic in log2 that kubernetes settled on (enhancements KEP-2254), since the
  * linear one gave a one-CPU pod a weight of 39, below any process outside of pods. */
+int64_t
+cgroup_weight(int64_t shares)
+{
+    double l = log2((double)(shares < 2 ? 2 : shares > 262144 ? 262144 : shares));
+    int64_t weight = (int64_t)ceil(pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0) - 1e-9);
+    return weight < 1 ? 1 : weight > 10000 ? 10000 : weight;
+}
+
 static bool
 weight_v2(const struct resources *r, char out[VALUE_SIZE])
 {
-    if (r->cpu_shares == 0)
-        return false;
-    double shares = (double)(r->cpu_shares < 2 ? 2 : r->cpu_shares > 262144 ? 262144 : r->cpu_shares);
-    double l = log2(shares);
-    int64_t weight = (int64_t)ceil(pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0) - 1e-9);
-    return put_i64(weight < 1 ? 1 : weight > 10000 ? 10000 : weight, out);
+    return r->cpu_shares != 0 && put_i64(cgroup_weight(r->cpu_shares), out);
 }
 
 static bool

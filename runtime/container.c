@@ -6,11 +6,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "runtime/cdi.h"
+#include "runtime/cgroup_units.h"
 #include "runtime/configs.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
 #include "runtime/container_steps.h"
 #include "runtime/objects.h"
+#include "runtime/pod_steps.h"
 #include "runtime/records.h"
 #include "runtime/validate.h"
 
@@ -33,7 +35,7 @@ container_new(struct runtime *rt, struct pod *pod, struct container_config *conf
     c->config = config;
     c->pod = pod_reference(pod);
     c->key = container_config_key(pod->id, config);
-    c->cgroup = str_printf("%s/%s", pod->cgroup_parent, c->id);
+    c->cgroup = pod_container_cgroup(rt, pod, c->id);
     c->log_path = log_path_of(pod->config, config);
     c->created_ns = c->writable_time_ns = clock_now_ns();
     c->reason = str_dup("");
@@ -443,7 +445,7 @@ update(struct runtime *rt, struct container *c, const struct resources *resource
     merge_hugepages(&effective, resources);
     int result = validate_resources(&effective, err);
     if (result == 0)
-        result = alive ? cgroup_update(&rt->cgroups, c->cgroup, &effective, err)
+        result = alive ? cgroup_limit(&rt->cgroups, str_ends(c->cgroup, ".scope") ? rt->systemd : NULL, c->cgroup, &effective, err)
                        : error_set(err, ERR_PRECONDITION, "it is %s: only a created or running container can be updated", phase_names[c->phase]);
     if (result < 0) {
         resources_free(&effective);

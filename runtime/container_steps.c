@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "runtime/apparmor.h"
 #include "runtime/caps.h"
+#include "runtime/cgroup_units.h"
 #include "runtime/change.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
@@ -27,6 +28,7 @@ struct making {
     struct container *container;
     struct runtime_handler handler;
     struct devices devices;
+    int hold; /* write end of the pipe of what is in its scope until its init is; -1 */
 };
 
 /* ---- layers and user ---- */
@@ -110,7 +112,9 @@ give_back(void *arg, const char *cgroup)
     struct runtime *rt = arg;
     if (cgroup_remove(&rt->cgroups, cgroup) != 0)
         return false;
-    record_container_discard(rt, strrchr(cgroup, '/') + 1);
+    scope_stop(rt->systemd, cgroup);
+    cleanup_free char *id = cgroup_container_id(cgroup);
+    record_container_discard(rt, id);
     return true;
 }
 
@@ -135,6 +139,13 @@ undo_record(struct making *m)
 
 /* ---- cgroup ---- */
 
+/* What holds a scope is one of its processes. */
+static int64_t
+pids_limit(const struct making *m)
+{
+    return m->handler.pids_limit > 0 && m->hold >= 0 ? m->handler.pids_limit + 1 : m->handler.pids_limit;
+}
+
 static int
 limit_cgroup(struct making *m, struct error *err)
 {
@@ -142,13 +153,35 @@ limit_cgroup(struct making *m, struct error *err)
     const struct cgroups *cgroups = &m->rt->cgroups;
     TRY(cgroup_apply(cgroups, c->cgroup, &c->config->resources, err));
     if (cgroups_of(cgroups, "pids"))
-        TRY(cgroup_limit_pids(cgroups, c->cgroup, m->handler.pids_limit, err));
+        TRY(cgroup_limit_pids(cgroups, c->cgroup, pids_limit(m), err));
     return m->devices.rule_count ? cgroup_allow_devices(cgroups, c->cgroup, m->devices.rules, m->devices.rule_count, err) : 0;
+}
+
+/* A scope is made with a process in it, and goes with its last one: something holds it from before the init is cloned until after its end, when what
+ * the cgroup has counted was read. */
+static int
+make_scope(struct making *m, struct error *err)
+{
+    const struct container *c = m->container;
+    int ends[2];
+    pid_t holder = 0;
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return error_errno(err, errno, "make a pipe");
+    cleanup_close int theirs = ends[0];
+    m->hold = ends[1];
+    struct link *link = TRY_PTR(pod_take_link(m->rt, c->pod, err));
+    int result = link_hold(link, theirs, &holder, err);
+    pod_release_link(m->rt, c->pod);
+    TRY(result);
+    return scope_start(m->rt->systemd, &m->rt->cgroups, c->cgroup, holder, &c->config->resources, pids_limit(m), m->devices.rules,
+                       m->devices.rule_count, err);
 }
 
 static int
 make_cgroup(struct making *m, struct error *err)
 {
+    if (m->rt->systemd && str_ends(m->container->cgroup, ".scope"))
+        TRY(make_scope(m, err));
     TRY(cgroup_make(&m->rt->cgroups, m->container->cgroup, err));
     return limit_cgroup(m, err);
 }
@@ -252,6 +285,7 @@ launch(struct making *m, struct link *link, const struct spec_builder *b, int sp
     struct link_create create = {.container_id = c->id,
                                  .spec = spec,
                                  .cgroup = cgroup,
+                                 .hold = m->hold,
                                  .oom_file = oom ? oom : "",
                                  .log_path = c->log_path,
                                  .log_directory_length = strlen(c->pod->config->log_directory),
@@ -351,7 +385,7 @@ container_step_count(void)
 int
 container_make(struct runtime *rt, struct container *c, struct error *err)
 {
-    struct making m = {.rt = rt, .container = c, .handler = runtime_handler_named(rt, c->pod->config->runtime_handler)};
+    struct making m = {.rt = rt, .container = c, .handler = runtime_handler_named(rt, c->pod->config->runtime_handler), .hold = -1};
     size_t done = 0;
     int result = 0;
     while (done < container_step_count() && result == 0) {
@@ -365,6 +399,8 @@ container_make(struct runtime *rt, struct container *c, struct error *err)
     while (result < 0 && done-- > 0)
         if (steps[done].undo)
             steps[done].undo(&m);
+    if (m.hold >= 0)
+        (void)close(m.hold);
     devices_free(&m.devices);
     return result;
 }

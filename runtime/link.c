@@ -349,6 +349,17 @@ simple_call(struct link *link, enum protocol_type type, const char *container_id
 }
 
 int
+link_hold(struct link *link, int pipe, pid_t *pid, struct error *err)
+{
+    EXCHANGE(x);
+    TRY(exchange_begin(&x, link, PROTOCOL_HOLD, err));
+    protocol_put_fd(&x.request, FD_HOLD, pipe);
+    TRY(exchange_run(&x, patience(link), "holding a cgroup", NULL, err));
+    *pid = (pid_t)message_u64(&x.answer, TAG_PID);
+    return 0;
+}
+
+int
 link_create(struct link *link, const struct link_create *create, pid_t *pid, int *failed_op, struct error *err)
 {
     EXCHANGE(x);
@@ -364,6 +375,7 @@ link_create(struct link *link, const struct link_create *create, pid_t *pid, int
     protocol_put_fd(&x.request, FD_SPEC, create->spec);
     protocol_put_fd(&x.request, FD_CGROUP, create->cgroup);
     protocol_put_fd(&x.request, FD_PID_NS, create->target_pid_ns);
+    protocol_put_fd(&x.request, FD_HOLD, create->hold);
     TRY(exchange_run(&x, INT64_MAX, "creating the container", failed_op, err));
     *pid = (pid_t)message_u64(&x.answer, TAG_PID);
     return 0;

@@ -66,11 +66,16 @@ struct link_container {
 int link_adopt(struct hub *hub, const char *pod_id, int state_dir, const struct process_identity *identity, const struct cancel *cancel,
                struct link **out, struct link_container **containers, size_t *count, struct error *err);
 
+/* Clone a process that does nothing but be: `pipe` is the read end of one whose write end, once closed everywhere, ends it. For a cgroup that its
+ * keeper removes when it is empty. Borrowed. */
+int link_hold(struct link *link, int pipe, pid_t *pid, struct error *err);
+
 struct link_create {
     const char *container_id;
     int spec;          /* memfd, borrowed */
     int cgroup;        /* fd of the container's cgroup in the unified hierarchy: cloned into it, killed by it; -1: none */
     int target_pid_ns; /* fd of a pid namespace to be in; -1: a new one, or the pod's where shared_pid; see host_pid */
+    int hold;          /* write end of a holder's pipe: kept until the init's end is read from its cgroup; -1: none. Borrowed */
     bool host_pid, new_pid_ns;
     const char
         *oom_file; /* memory.events (v2) or memory.oom_control (v1), absolute; its line "oom_kill N" is read before the clone and after the exit */

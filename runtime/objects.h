@@ -25,6 +25,7 @@
 struct janitor;
 struct meter;
 struct seccomp_store;
+struct systemd;
 
 enum pod_phase { POD_PHASE_MAKING, POD_PHASE_READY, POD_PHASE_NOTREADY, POD_PHASE_REMOVED };
 
@@ -113,7 +114,8 @@ struct runtime {
     uint64_t bounding; /* capabilities that can be given at all */
     struct cgroups cgroups;
     char *monitor_cgroup;
-    char *not_ready; /* NULL, or why this node cannot run pods */
+    struct systemd *systemd; /* of cgroup driver systemd, else NULL */
+    char *not_ready;         /* NULL, or why this node cannot run pods */
     struct hub *hub;
     struct network *network;
     struct janitor *janitor; /* swift jobs: flushes, cgroups */

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "runtime/cgroup_units.h"
 #include "runtime/change.h"
 #include "runtime/container_spec.h"
 #include "runtime/etc_files.h"
@@ -79,6 +80,37 @@ pod_monitor_kill(struct runtime *rt, const char *pod_id)
     (void)cgroup_kill(&rt->cgroups, path, NULL);
 }
 
+/* ---- cgroups ---- */
+
+char *
+pod_cgroup_parent(const struct runtime *rt, const char *asked, const char *handler, struct error *err)
+{
+    const char *of_handler = runtime_handler_named(rt, handler).cgroup_parent;
+    return rt->systemd ? slice_path(str_empty(asked) ? of_handler : asked, err) : cgroup_path(asked, of_handler, err);
+}
+
+char *
+pod_cgroup_path(const struct runtime *rt, const struct pod_config *config, const char *id, struct error *err)
+{
+    cleanup_free char *path = pod_cgroup_parent(rt, config->cgroup_parent, config->runtime_handler, err);
+    if (!path || !str_empty(config->cgroup_parent))
+        return steal(path);
+    return rt->systemd ? slice_below(path, id) : str_printf("%s/%s", path, id);
+}
+
+/* A pod made before the driver was changed goes on as it was. */
+static bool
+is_slice(const struct runtime *rt, const char *path)
+{
+    return rt->systemd && str_ends(path, ".slice");
+}
+
+char *
+pod_container_cgroup(const struct runtime *rt, const struct pod *pod, const char *container_id)
+{
+    return is_slice(rt, pod->cgroup_parent) ? scope_path(pod->cgroup_parent, container_id) : str_printf("%s/%s", pod->cgroup_parent, container_id);
+}
+
 /* Whether a listed pod has its containers in `parent` or below. */
 static bool
 parent_in_use(struct runtime *rt, const char *parent)
@@ -101,6 +133,8 @@ release_parent(void *arg, const char *parent)
     HOLD(&rt->parents_lock);
     if (parent_in_use(rt, parent))
         return true;
+    if (is_slice(rt, parent))
+        slice_release(rt->systemd, &rt->cgroups, parent);
     cgroup_release_parent(&rt->cgroups, parent);
     return cgroup_parent_is_released(&rt->cgroups, parent);
 }
@@ -116,6 +150,8 @@ int
 pod_cgroup_parent_claim(struct runtime *rt, const char *parent, struct error *err)
 {
     HOLD(&rt->parents_lock);
+    if (is_slice(rt, parent))
+        TRY(slice_start(rt->systemd, &rt->cgroups, parent, err));
     return cgroup_claim_parent(&rt->cgroups, parent, err);
 }
 
@@ -135,15 +171,6 @@ undo_record(struct making *m)
 }
 
 /* ---- cgroup ---- */
-
-char *
-pod_cgroup_path(const struct runtime *rt, const struct pod_config *config, const char *id, struct error *err)
-{
-    const struct runtime_handler handler = runtime_handler_named(rt, config->runtime_handler);
-    cleanup_free char *path = cgroup_path(config->cgroup_parent, handler.cgroup_parent, err);
-    bool own = str_empty(config->cgroup_parent);
-    return path && own ? str_printf("%s/%s", path, id) : steal(path);
-}
 
 /* A limit of the pod is that of its containers together and its own costs on top. */
 static void
@@ -169,7 +196,7 @@ pod_cgroup_limit(struct runtime *rt, const struct pod *pod, const struct resourc
         return 0;
     resources_copy(&sum, resources);
     add_overhead(&sum, overhead);
-    int result = cgroup_update(&rt->cgroups, pod->cgroup_parent, &sum, err);
+    int result = cgroup_limit(&rt->cgroups, is_slice(rt, pod->cgroup_parent) ? rt->systemd : NULL, pod->cgroup_parent, &sum, err);
     resources_free(&sum);
     return result;
 }

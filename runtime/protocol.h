@@ -7,7 +7,8 @@
  *   request    fields and fds                                                              fields of the answer, where errnum is 0
  *   POD        SHARED_PID; fds POD_SPEC STATE_DIR CONTAINERS_DIR                            –            the first one, once
  *   LIST       –                                                                           CONTAINER… (a struct each)
- *   CREATE     ID LOG LOG_DIR LOG_RATE LOG_BUFFER OOM_FILE FLAGS; fds SPEC CGROUP PID_NS                                PID
+ *   HOLD       fd HOLD (a pipe's read end)                                                 PID          of a process that lives until the pipe ends
+ *   CREATE     ID LOG LOG_DIR LOG_RATE LOG_BUFFER OOM_FILE FLAGS; fds SPEC CGROUP PID_NS HOLD (kept until its init has ended)   PID
  *   START      ID                                                                          STARTED_NS
  *   SIGNAL     ID SIGNAL                                                                   –
  *   KILL       ID                                                                          –
@@ -44,6 +45,7 @@ enum protocol_type {
     PROTOCOL_EXEC_KILL,
     PROTOCOL_END,
     PROTOCOL_ATTACH,
+    PROTOCOL_HOLD,
     PROTOCOL_TYPE_COUNT,
 };
 
@@ -91,6 +93,7 @@ enum protocol_fd {
     FD_STDOUT,
     FD_STDERR,
     FD_CONSOLE, /* a socket on which the terminal's master is sent (runtime/fd_pass.h), where there is one */
+    FD_HOLD,    /* an end of the pipe that a holder lives by */
 };
 
 enum protocol_state { STATE_CREATED = 1, STATE_RUNNING, STATE_EXITED };

@@ -503,7 +503,7 @@ record_container_load(struct runtime *rt, const char *id, struct container **out
     bool owned = whole && find_pod_of(rt, c, err) == 0;
     if (owned) {
         c->key = container_config_key(c->pod->id, c->config);
-        c->cgroup = str_printf("%s/%s", c->pod->cgroup_parent, id);
+        c->cgroup = pod_container_cgroup(rt, c->pod, id);
     }
     bool stated = state && container_read_state(c, state, owned ? err : NULL) == 0;
     enum record_loaded loaded = !whole || !stated ? without_state(state) : owned ? RECORD_WHOLE : RECORD_ORPHAN;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "runtime/cgroup_units.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_steps.h"
 #include "runtime/etc_files.h"
@@ -167,8 +168,9 @@ clear_container(struct runtime *rt, const char *id, struct container *c)
 {
     if (!c)
         return;
-    if (c->cgroup && str_ends(c->cgroup, id)) {
-        cleanup_free char *parent = str_ndup(c->cgroup, strlen(c->cgroup) - strlen(id) - 1);
+    cleanup_free char *named = c->cgroup ? cgroup_container_id(c->cgroup) : NULL;
+    if (str_eq(named, id)) {
+        cleanup_free char *parent = str_ndup(c->cgroup, (size_t)(strrchr(c->cgroup, '/') - c->cgroup));
         (void)cgroup_kill(&rt->cgroups, c->cgroup, NULL);
         container_give_back(rt, c->cgroup);
         pod_cgroup_parent_release(rt, parent);
@@ -468,16 +470,19 @@ static void
 clear_default_parent(struct runtime *rt, const char *handler, const struct unfinished *unfinished)
 {
     cleanup_strv struct strv pods = {0};
-    cleanup_free char *parent = cgroup_path(runtime_handler_named(rt, handler).cgroup_parent, "/crisp", NULL);
+    cleanup_free char *parent = pod_cgroup_parent(rt, "", handler, NULL);
     if (!parent)
         return;
     cgroup_children(&rt->cgroups, parent, &pods);
     for (size_t i = 0; i < pods.count; i++) {
         cleanup_free char *stray = str_printf("%s/%s", parent, pods.items[i]);
-        if (id_valid(pods.items[i]) && is_stray(rt, unfinished, pods.items[i]))
+        if (rt->systemd)
+            pod_cgroup_parent_release(rt, stray);
+        else if (id_valid(pods.items[i]) && is_stray(rt, unfinished, pods.items[i]))
             (void)cgroup_remove(&rt->cgroups, stray);
     }
-    cgroup_remove_own_parent(&rt->cgroups, parent);
+    if (!rt->systemd)
+        cgroup_remove_own_parent(&rt->cgroups, parent);
     pod_cgroup_parent_release(rt, parent);
 }
 

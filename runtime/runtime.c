@@ -18,9 +18,11 @@
 #include "runtime/janitor.h"
 #include "runtime/meter.h"
 #include "runtime/objects.h"
+#include "runtime/pod_steps.h"
 #include "runtime/pod_stop.h"
 #include "runtime/recovery.h"
 #include "runtime/seccomp.h"
+#include "runtime/systemd.h"
 
 static const int64_t monitor_answers_ns = 5 * NS_PER_SECOND;
 
@@ -32,7 +34,8 @@ copy_options(struct runtime_options *to, const struct runtime_options *from)
     to->state = str_dup(from->state);
     to->monitor_program = str_dup(from->monitor_program);
     to->layers_dir = str_dup(from->layers_dir);
-    to->cgroup_parent = str_dup(from->cgroup_parent);
+    const char *usual_parent = from->systemd_cgroups ? "crisp.slice" : "/crisp";
+    to->cgroup_parent = str_dup(str_empty(from->cgroup_parent) ? usual_parent : from->cgroup_parent);
     to->seccomp_unset = str_dup(from->seccomp_unset);
     to->cdi_dirs = to->masked_paths = to->readonly_paths = (struct strv){0};
     strv_copy(&to->cdi_dirs, &from->cdi_dirs);
@@ -152,9 +155,11 @@ open_cgroups(struct runtime *rt, const struct runtime_options *options, struct e
 {
     TRY(cgroups_open(&rt->cgroups, err));
     rt->monitor_cgroup = TRY_PTR(cgroup_path(options->monitor_cgroup, "/crisp-monitors", err));
-    cleanup_free char *parent = TRY_PTR(cgroup_path(options->cgroup_parent, "/crisp", err));
+    if (options->systemd_cgroups)
+        TRY(systemd_open(&rt->systemd, err));
+    cleanup_free char *parent = TRY_PTR(pod_cgroup_parent(rt, "", "", err));
     for (size_t i = 0; i < options->handler_count; i++) {
-        cleanup_free char *of_handler = TRY_PTR(cgroup_path(options->handlers[i].cgroup_parent, parent, err));
+        cleanup_free char *of_handler = TRY_PTR(pod_cgroup_parent(rt, "", options->handlers[i].name, err));
     }
     return cgroup_claim_parent(&rt->cgroups, rt->monitor_cgroup, err);
 }
@@ -263,6 +268,7 @@ runtime_close(struct runtime *rt)
         network_close(rt->network);
     close_directories(rt);
     release_cgroups(rt);
+    systemd_close(rt->systemd);
     free_options(&rt->options);
     seccomp_store_close(rt->seccomp);
     free(rt->rootfs_dir);

@@ -45,7 +45,8 @@ struct runtime_options {
     const char *state;                        /* /run/crisp */
     const char *monitor_program;              /* path of crisp-monitor */
     const char *layers_dir;                   /* where image layers are (lowerdirs are names relative to it) */
-    const char *cgroup_parent;                /* for pods whose request names none: "/crisp" */
+    bool systemd_cgroups;                     /* cgroup driver systemd: parents are slices */
+    const char *cgroup_parent;                /* for pods whose request names none; "": "/crisp", a slice "crisp.slice" */
     const char *monitor_cgroup;               /* parent of the monitors' cgroups: "/crisp-monitors" */
     int64_t nofile_soft, nofile_hard;         /* rlimit of containers, clamped to what is allowed */
     int64_t log_bytes_per_second;             /* 0: no limit */

@@ -40,12 +40,22 @@ slot_take(struct monitor *m)
     return NULL;
 }
 
+/* Its cgroup may go. */
+static void
+let_go(struct container *c)
+{
+    if (c->hold >= 0)
+        (void)close(c->hold);
+    c->hold = -1;
+}
+
 static void
 slot_free(struct monitor *m, struct container *c)
 {
     task_close(m, &c->task);
     if (c->oom_file >= 0)
         (void)close(c->oom_file);
+    let_go(c);
     c->oom_file = -1;
     c->state = CONTAINER_NONE;
     monitor_maybe_end(m);
@@ -89,6 +99,7 @@ slot_fill(struct monitor *m, struct container *c, struct message *request, struc
     const char *oom_file = message_string(request, TAG_OOM_FILE);
     (void)snprintf(c->id, sizeof c->id, "%s", message_string(request, TAG_ID));
     c->task = (struct task){.pidfd = -1, .cgroup = protocol_take_fd(request, FD_CGROUP), .channel.fd = -1, .failed_op = -1};
+    c->hold = protocol_take_fd(request, FD_HOLD);
     c->own_pid_ns = flags & FLAG_NEW_PID_NS;
     c->deleting = c->exit_untold = false;
     c->creating = asker;
@@ -316,6 +327,7 @@ container_reaped(struct monitor *m, struct container *c, int status)
         .oom_killed = oom_count(c->oom_file) > c->oom_before,
         .finished_ns = clock_now_ns(),
     };
+    let_go(c);
     if (!c->own_pid_ns)
         task_kill(&(struct task){.pidfd = -1, .cgroup = c->task.cgroup});
     c->task.pid = 0;

@@ -64,6 +64,7 @@ struct container {
     struct exit_report exit;
     bool exit_untold; /* the socket was full */
     int oom_file;
+    int hold; /* the pipe of its cgroup's holder; -1 */
     uint64_t oom_before;
     struct job record_job, sync_job;
     int records_dir; /* the monitor's containers_dir, for the writers */
@@ -157,6 +158,8 @@ struct task_plan {
 int task_clone(struct monitor *m, struct task *task, const struct task_plan *plan, void (*ready)(struct monitor *m, struct source *channel));
 /* Clone the init of a shared pid namespace; 0 or an errno. */
 int task_clone_pod_init(struct monitor *m);
+/* Clone a process that holds a cgroup until `pipe` ends, and give its pid; 0 or an errno. */
+int task_clone_holder(int pipe, pid_t *pid);
 void task_kill(const struct task *task);
 /* What is open of a reaped task. */
 void task_close(struct monitor *m, struct task *task);

@@ -334,6 +334,7 @@ crate_create(struct box *box, struct crate *c, int *failed_op, struct error *err
     const char *log = c->log ? c->log : at("containers/%s/log", c->id);
     cleanup_free char *oom_file = c->memory_limited ? limit_memory(c) : NULL;
     struct link_create create = {.container_id = c->id,
+                                 .hold = -1,
                                  .spec = spec,
                                  .cgroup = c->cgroup,
                                  .target_pid_ns = -1,
