@@ -16,6 +16,7 @@
 #include "runtime/etc_files.h"
 #include "runtime/janitor.h"
 #include "runtime/records.h"
+#include "runtime/selinux.h"
 #include "runtime/spec.h"
 #include "runtime/sysctl.h"
 
@@ -188,8 +189,9 @@ pod_spec(const struct making *m)
         spec_op(b, SPEC_HOSTNAME, .text = {hostname});
     }
     add_sysctls(m, b);
+    cleanup_free char *label = selinux_pod_label(config);
     if (config->ipc != NAMESPACE_NODE)
-        spec_op(b, SPEC_POD_SHM, .number = {POD_SHM_BYTES});
+        spec_op(b, SPEC_POD_SHM, .text = {*label ? label : NULL}, .number = {POD_SHM_BYTES});
     return b;
 }
 
@@ -328,7 +330,12 @@ static int
 make_files(struct making *m, struct error *err)
 {
     cleanup_free char *hostname = pod_hostname(m->pod->config);
-    return etc_files_make(m->rt->etc_dir, m->pod->id, m->pod->config, hostname, &m->pod->ips, err);
+    cleanup_free char *label = selinux_pod_label(m->pod->config), *path = str_printf("%s/%s", m->rt->etc_dir, m->pod->id);
+    TRY(etc_files_make(m->rt->etc_dir, m->pod->id, m->pod->config, hostname, &m->pod->ips, err));
+    if (!*label || selinux_relabel(path, label, err) == 0)
+        return 0;
+    etc_files_remove(m->rt->etc_dir, m->pod->id);
+    return -1;
 }
 
 static void

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -192,4 +193,83 @@ func TestMissingHostDirectories(t *testing.T) {
 	}
 }
 
-var _ = syscall.Mount
+func labelOf(t *testing.T, path string) string {
+	t.Helper()
+	value := make([]byte, 256)
+	n, err := syscall.Getxattr(path, "security.selinux", value)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(string(value[:n]), "\x00")
+}
+
+// A volume that asks for it gets the label of the container's files: what the request says of it, the pod's, and two categories that are the pod's
+// alone. Who asks for no label on a node without SELinux gets none.
+func TestVolumesAreRelabelled(t *testing.T) {
+	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
+		t.Skip("SELinux is in charge here: tests/e2e/selinux_test.go")
+	}
+	leaveNothing(t)
+	folder := filepath.Join(rootDir, "relabel")
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	write(t, "", folder, "sub", "file")
+	outside := write(t, "", rootDir, "relabel-outside")
+	t.Cleanup(func() { os.Remove(outside) })
+	_ = os.Symlink(outside, filepath.Join(folder, "link"))
+	level := &cri.SELinuxOption{Level: "s0:c4,c5"}
+	of := func(p *pod, options *cri.SELinuxOption, relabel bool) string {
+		t.Helper()
+		config := mounting("main", &cri.Mount{HostPath: folder, ContainerPath: "/data", SelinuxRelabel: relabel})
+		config.Linux.SecurityContext.SelinuxOptions = options
+		c := p.run(t, config)
+		if mount := c.status(t).Mounts[0]; mount.SelinuxRelabel != relabel {
+			t.Error(mount)
+		}
+		c.remove(t)
+		top, file := labelOf(t, folder), labelOf(t, filepath.Join(folder, "sub", "file"))
+		if top != file {
+			t.Errorf("the file is %s in %s", file, top)
+		}
+		return top
+	}
+	plain, labelled := newPod(t), newPod(t, func(c *cri.PodSandboxConfig) { c.Linux.SecurityContext.SelinuxOptions = level })
+	if got := of(plain, nil, true); got != "" {
+		t.Error(got)
+	}
+	if got := of(plain, level, false); got != "" {
+		t.Error(got)
+	}
+	if got := of(plain, level, true); got != "system_u:object_r:container_file_t:s0:c4,c5" {
+		t.Error(got)
+	}
+	first := of(plain, &cri.SELinuxOption{Type: "some_t", User: "some_u"}, true)
+	if !regexp.MustCompile(`^some_u:object_r:container_file_t:s0:c\d+,c\d+$`).MatchString(first) {
+		t.Error(first)
+	}
+	if again := of(plain, &cri.SELinuxOption{Type: "some_t", User: "some_u"}, true); again != first {
+		t.Errorf("%s, then %s in the same pod", first, again)
+	}
+	restartCrispd(t)
+	if again := of(plain, &cri.SELinuxOption{Type: "some_t", User: "some_u"}, true); again != first {
+		t.Errorf("%s, then %s in the same pod by the next crispd", first, again)
+	}
+	if other := of(newPod(t), &cri.SELinuxOption{Type: "some_t", User: "some_u"}, true); other == first {
+		t.Errorf("two pods have %s", first)
+	}
+	if got := of(labelled, nil, true); got != "system_u:object_r:container_file_t:s0:c4,c5" {
+		t.Error(got)
+	}
+	if got := labelOf(t, outside); got != "" {
+		t.Error("a symlink was followed:", got)
+	}
+	for _, bad := range []*cri.SELinuxOption{{Level: "s0,c4,c5"}, {Type: "a:b"}, {User: "x\",suid"}, {Role: "x y"}} {
+		config := mounting("bad")
+		config.Linux.SecurityContext.SelinuxOptions = bad
+		_, err := plain.tryCreate(t, config)
+		fails(t, err, is(codes.InvalidArgument), "selinux_options")
+	}
+	config := mounting("bad", &cri.Mount{HostPath: "/etc", ContainerPath: "/data", SelinuxRelabel: true})
+	config.Linux.SecurityContext.SelinuxOptions = level
+	_, err := plain.tryCreate(t, config)
+	fails(t, err, is(codes.InvalidArgument), "mount at /data", "/etc")
+}
