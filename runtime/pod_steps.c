@@ -79,9 +79,8 @@ pod_monitor_kill(struct runtime *rt, const char *pod_id)
     (void)cgroup_kill(&rt->cgroups, path, NULL);
 }
 
-/* Whether a listed pod has its containers in `parent` or below. */
-static bool
-parent_in_use(struct runtime *rt, const char *parent)
+bool
+pod_cgroup_parent_in_use(struct runtime *rt, const char *parent)
 {
     HOLD(&rt->lock);
     struct pod *pod, *next;
@@ -99,7 +98,7 @@ release_parent(void *arg, const char *parent)
 {
     struct runtime *rt = arg;
     HOLD(&rt->parents_lock);
-    if (parent_in_use(rt, parent))
+    if (pod_cgroup_parent_in_use(rt, parent))
         return true;
     cgroup_release_parent(&rt->cgroups, parent);
     return cgroup_parent_is_released(&rt->cgroups, parent);

@@ -19,6 +19,8 @@ int pod_network_detach(struct runtime *rt, struct pod *pod, struct error *err);
 void pod_monitor_clear(struct runtime *rt, const char *pod_id);
 /* Kill whatever is in the monitor's own cgroup: for a monitor whose pid is not known (its pod was never finished) or that does not answer. */
 void pod_monitor_kill(struct runtime *rt, const char *pod_id);
+/* Whether a listed pod has, or will have, its containers in `parent` or below. */
+bool pod_cgroup_parent_in_use(struct runtime *rt, const char *parent);
 /* Parents of its containers' cgroups, where crisp made them and no other pod has its containers there. */
 void pod_cgroup_parent_release(struct runtime *rt, const char *parent);
 int pod_cgroup_parent_claim(struct runtime *rt, const char *parent, struct error *err);

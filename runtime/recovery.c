@@ -468,7 +468,7 @@ static void
 clear_default_parent(struct runtime *rt)
 {
     cleanup_free char *parent = cgroup_path(rt->options.cgroup_parent, "/crisp", NULL);
-    if (!parent)
+    if (!parent || pod_cgroup_parent_in_use(rt, parent))
         return;
     cgroup_remove_own_parent(&rt->cgroups, parent);
     pod_cgroup_parent_release(rt, parent);
