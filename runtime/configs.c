@@ -35,6 +35,10 @@ static const struct field port_list[] = {F_UP_TO(network_port, protocol, NETWORK
                                          F(network_port, host_port, U16), F(network_port, host_ip, STRING)};
 static const struct fields port_fields = FIELDS(struct network_port, port_list);
 
+static const struct field selinux_list[] = {F(selinux_options, user, STRING), F(selinux_options, role, STRING), F(selinux_options, type, STRING),
+                                            F(selinux_options, level, STRING)};
+static const struct fields selinux_fields = FIELDS(struct selinux_options, selinux_list);
+
 static const struct field hugepage_list[] = {F(hugepage_limit, page_size, STRING), F(hugepage_limit, limit_bytes, U64)};
 static const struct fields hugepage_fields = FIELDS(struct hugepage_limit, hugepage_list);
 
@@ -75,6 +79,8 @@ static const struct field pod_config_list[] = {
     F(pod_config, ingress_bits, I64),
     F(pod_config, egress_bits, I64),
     F(pod_config, privileged, BOOL),
+    F_IN(pod_config, selinux, selinux_fields),
+    F(pod_config, selinux_level, STRING),
 };
 const struct fields pod_config_fields = FIELDS(struct pod_config, pod_config_list);
 
@@ -127,6 +133,7 @@ static const struct field container_config_list[] = {
     F(container_config, privileged, BOOL),
     F(container_config, readonly_rootfs, BOOL),
     F(container_config, no_new_privs, BOOL),
+    F_IN(container_config, selinux, selinux_fields),
     F(container_config, apparmor, STRING),
     F(container_config, seccomp, STRING),
     F(container_config, add_capabilities, STRV),

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "runtime/caps.h"
 #include "runtime/env.h"
 #include "runtime/seccomp.h"
+#include "runtime/selinux.h"
 
 char *
 pod_hostname(const struct pod_config *config)
@@ -46,6 +48,14 @@ set_oom_score(struct runtime *rt, const struct container *c, struct spec_builder
     spec_op(b, SPEC_WRITE, .text = {"/proc/self/oom_score_adj", text}, .number = {SPEC_MAY_EPERM});
 }
 
+char *
+mount_options_labelled(const char *options, const char *label)
+{
+    const char *given = options ? options : "";
+    bool labelled = !str_empty(label) && selinux_enabled();
+    return labelled ? str_printf("%s%scontext=\"%s\"", given, *given ? "," : "", label) : str_dup(given);
+}
+
 bool
 overlay_lowers(struct buf *options, const struct strv *layers, const char *lowest)
 {
@@ -72,22 +82,24 @@ add_overlay(const struct runtime *rt, const struct container *c, struct spec_bui
     bool fits = overlay_lowers(&options, layers, rt->skeleton_dir) &&
                 buf_addf(&options, ",upperdir=%s/containers/%s/upper,workdir=%s/containers/%s/work,volatile", rt->options.root, c->id,
                          rt->options.root, c->id);
-    if (!fits)
+    cleanup_free char *labelled = mount_options_labelled(options.data, c->mount_label);
+    if (!fits || strlen(labelled) > OVERLAY_OPTIONS_MAX)
         return overlay_too_long(layers->count, err);
-    spec_op(b, SPEC_OVERLAY, .text = {rt->options.layers_dir, rt->rootfs_dir, options.data});
+    spec_op(b, SPEC_OVERLAY, .text = {rt->options.layers_dir, rt->rootfs_dir, labelled});
     spec_op(b, SPEC_ROOT, .text = {rt->rootfs_dir});
     return 0;
 }
 
 static void
-add_proc_paths(const struct container_config *config, struct spec_builder *b)
+add_proc_paths(const struct container_config *config, const char *label, struct spec_builder *b)
 {
+    cleanup_free char *options = mount_options_labelled(NULL, label);
     if (config->privileged)
         return;
     for (size_t i = 0; i < config->readonly_paths.count; i++)
         spec_op(b, SPEC_READONLY, .text = {config->readonly_paths.items[i]});
     for (size_t i = 0; i < config->masked_paths.count; i++)
-        spec_op(b, SPEC_MASK, .text = {config->masked_paths.items[i]});
+        spec_op(b, SPEC_MASK, .text = {config->masked_paths.items[i], options});
 }
 
 static void
@@ -118,6 +130,16 @@ add_profile(const struct container *c, struct spec_builder *b)
         return;
     cleanup_free char *words = str_printf("exec %s", c->credentials.profile);
     spec_op(b, SPEC_WRITE, .text = {"/proc/self/attr/apparmor/exec", words});
+}
+
+/* Of the process, and of the keyring that it gets. */
+static void
+add_label(const struct container *c, struct spec_builder *b)
+{
+    if (str_empty(c->credentials.label))
+        return;
+    spec_op(b, SPEC_WRITE, .text = {"/proc/self/attr/exec", c->credentials.label});
+    spec_op(b, SPEC_WRITE, .text = {"/proc/self/attr/keycreate", c->credentials.label});
 }
 
 /* Without one of its own a container would have that of whoever started crispd, and share it with all others. */
@@ -160,13 +182,14 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     join_cgroups(rt, c->cgroup, b);
     set_oom_score(rt, c, b);
     add_profile(c, b);
+    add_label(c, b);
     spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
     spec_op(b, SPEC_PROPAGATION, .text = {"/"}, .number = {MS_SLAVE | MS_REC});
     TRY(add_overlay(rt, c, b, err));
     for (size_t i = 0; i < config->volumes.count; i++)
         spec_op(b, SPEC_MKDIR, .text = {config->volumes.items[i]}, .number = {0755});
     TRY(mounts_compile(rt, c, devices, b, err));
-    add_proc_paths(config, b);
+    add_proc_paths(config, c->mount_label, b);
     spec_op(b, SPEC_PIVOT, .number = {0});
     if (config->tty)
         spec_op(b, SPEC_CONSOLE, .number = {(uint64_t)c->credentials.uid});
@@ -201,6 +224,7 @@ add_exec(struct runtime *rt, const struct container *c, const struct strv *comma
     join_cgroups(rt, c->cgroup, b);
     set_oom_score(rt, c, b);
     add_profile(c, b);
+    add_label(c, b);
     spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
     if (tty)
         spec_op(b, SPEC_CONSOLE, .number = {(uint64_t)c->credentials.uid});

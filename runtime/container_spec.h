@@ -13,6 +13,8 @@ struct spec_builder *exec_spec(struct runtime *rt, const struct container *conta
 /* "POD's hostname" or the node's: what HOSTNAME and /etc/hostname say. Caller frees. */
 char *pod_hostname(const struct pod_config *config);
 
+/* `options` (or NULL) of a new mount with the label for all that is in it, where SELinux is in charge; caller frees. */
+char *mount_options_labelled(const char *options, const char *label);
 /* Options of an overlay: its lower directories, `lowest` beneath the layers. False where they do not fit. */
 enum { OVERLAY_OPTIONS_MAX = 4095 /* mount(2) takes one page */ };
 bool overlay_lowers(struct buf *options, const struct strv *layers, const char *lowest);

@@ -21,6 +21,7 @@
 #include "runtime/janitor.h"
 #include "runtime/records.h"
 #include "runtime/seccomp.h"
+#include "runtime/selinux.h"
 #include "runtime/user.h"
 
 struct making {
@@ -81,6 +82,13 @@ make_apparmor(struct making *m, struct error *err)
 }
 
 static int
+make_labels(struct making *m, struct error *err)
+{
+    struct container *c = m->container;
+    return selinux_labels(c->config, c->pod->config, &c->credentials.label, &c->mount_label, err);
+}
+
+static int
 make_devices(struct making *m, struct error *err)
 {
     return devices_resolve(m->container->config, !m->handler.privileged_without_host_devices, &m->devices, err);
@@ -100,6 +108,20 @@ make_sources(struct making *m, struct error *err)
             continue;
         if (file_mkdirs(path, 0755, err) < 0)
             return error_as((error_prefix(err, "mount at %s", config->mounts[i].container_path), err), ERR_INVALID);
+    }
+    return 0;
+}
+
+/* What is privileged may read them as they are. */
+static int
+make_relabelled(struct making *m, struct error *err)
+{
+    const struct container_config *config = m->container->config;
+    for (size_t i = 0; i < config->mount_count; i++) {
+        const struct mount_request *mount = &config->mounts[i];
+        bool wanted = mount->selinux_relabel && !str_empty(mount->host_path) && !str_empty(m->container->mount_label) && !config->privileged;
+        if (wanted && selinux_relabel(mount->host_path, m->container->mount_label, err) < 0)
+            return error_prefix(err, "mount at %s", mount->container_path);
     }
     return 0;
 }
@@ -370,10 +392,19 @@ static const struct step {
     int (*make)(struct making *m, struct error *err); /* leaves nothing that the undo of an earlier step does not take */
     void (*undo)(struct making *m);
 } steps[] = {
-    {"layers", make_layers, undo_layers}, {"user", make_user, NULL},         {"seccomp", make_seccomp, NULL},
-    {"AppArmor", make_apparmor, NULL},    {"devices", make_devices, NULL},   {"mount sources", make_sources, NULL},
-    {"record", make_record, undo_record}, {"cgroup", make_cgroup, NULL},     {"log directory", make_log_directory, NULL},
-    {"launch", make_init, undo_init},     {"state", make_state, undo_state},
+    {"layers", make_layers, undo_layers},
+    {"user", make_user, NULL},
+    {"seccomp", make_seccomp, NULL},
+    {"AppArmor", make_apparmor, NULL},
+    {"SELinux", make_labels, NULL},
+    {"devices", make_devices, NULL},
+    {"mount sources", make_sources, NULL},
+    {"SELinux relabelling of volumes", make_relabelled, NULL},
+    {"record", make_record, undo_record},
+    {"cgroup", make_cgroup, NULL},
+    {"log directory", make_log_directory, NULL},
+    {"launch", make_init, undo_init},
+    {"state", make_state, undo_state},
 };
 
 size_t

@@ -70,7 +70,8 @@ struct mounts {
     struct mount *list;
     size_t count, room;
     const struct container_config *config;
-    struct strv kept; /* texts of args that nothing else keeps */
+    const char *label; /* of what is mounted anew, "" none */
+    struct strv kept;  /* texts of args that nothing else keeps */
 };
 
 static void
@@ -127,14 +128,23 @@ add_default(struct mounts *mounts, const char *target, enum spec_op_type type, s
         .text = {(source_), NULL, (fstype_), (data_)}, .number = {(flags_) } \
     }
 
+/* Options with the label; kept. */
+static const char *
+labelled(struct mounts *mounts, const char *options)
+{
+    strv_take(&mounts->kept, mount_options_labelled(options, mounts->label));
+    return mounts->kept.items[mounts->kept.count - 1];
+}
+
+/* What is in /proc and /sys has the kernel's own labels. */
 static void
 add_kernel_filesystems(struct mounts *mounts)
 {
     const unsigned long quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     add_default(mounts, "/proc", FS("proc", "proc", quiet, NULL));
-    add_default(mounts, "/dev", FS("tmpfs", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k"));
-    add_default(mounts, "/dev/pts", FS("devpts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"));
-    add_default(mounts, "/dev/mqueue", FS("mqueue", "mqueue", quiet, NULL));
+    add_default(mounts, "/dev", FS("tmpfs", "tmpfs", MS_NOSUID | MS_STRICTATIME, labelled(mounts, "mode=755,size=65536k")));
+    add_default(mounts, "/dev/pts", FS("devpts", "devpts", MS_NOSUID | MS_NOEXEC, labelled(mounts, "newinstance,ptmxmode=0666,mode=0620,gid=5")));
+    add_default(mounts, "/dev/mqueue", FS("mqueue", "mqueue", quiet, labelled(mounts, NULL)));
     add_default(mounts, "/sys", FS("sysfs", "sysfs", quiet | (mounts->config->privileged ? 0 : MS_RDONLY), NULL));
 }
 
@@ -188,10 +198,11 @@ add_image(struct mounts *mounts, const struct runtime *rt, const struct mount_re
     cleanup_buf struct buf options = BUF(OVERLAY_OPTIONS_MAX);
     if (!overlay_lowers(&options, &request->image_layers, rt->empty_dir))
         return overlay_too_long(request->image_layers.count, err);
-    strv_add(&mounts->kept, options.data);
+    const char *all = labelled(mounts, options.data);
+    if (strlen(all) > OVERLAY_OPTIONS_MAX)
+        return overlay_too_long(request->image_layers.count, err);
     add(mounts, path_clean(request->container_path), SPEC_IMAGE,
-        (struct spec_args){.text = {rt->options.layers_dir, NULL, mounts->kept.items[mounts->kept.count - 1], request->image_sub_path},
-                           .number = {flags | SPEC_BIND_READONLY, MS_PRIVATE}});
+        (struct spec_args){.text = {rt->options.layers_dir, NULL, all, request->image_sub_path}, .number = {flags | SPEC_BIND_READONLY, MS_PRIVATE}});
     return 0;
 }
 
@@ -274,7 +285,7 @@ emit_cgroup_links(const struct container_config *config, const struct cgroups *c
 int
 mounts_compile(struct runtime *rt, const struct container *c, const struct devices *devices, struct spec_builder *b, struct error *err)
 {
-    cleanup(mounts_free) struct mounts mounts = {.config = c->config};
+    cleanup(mounts_free) struct mounts mounts = {.config = c->config, .label = c->mount_label};
     cleanup_free char *etc_dir = str_printf("%s/%s", rt->etc_dir, c->pod->id);
     add_kernel_filesystems(&mounts);
     add_shm(&mounts, c->pod->config);

@@ -58,6 +58,8 @@ container_unref(struct container *c)
     free(c->credentials.home);
     free(c->credentials.filter);
     free(c->credentials.profile);
+    free(c->credentials.label);
+    free(c->mount_label);
     free(c->reason);
     free(c->message);
     resources_free(&c->resources);

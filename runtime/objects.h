@@ -68,6 +68,7 @@ struct credentials {
     struct strv groups; /* decimal */
     char *home;
     char *profile; /* of AppArmor, "" none */
+    char *label;   /* of SELinux, "" none */
     char *filter;  /* name of its seccomp program (runtime/seccomp.h), "" none */
 };
 
@@ -81,6 +82,7 @@ struct container {
     uint64_t sequence;
     int64_t created_ns;
     struct credentials credentials;
+    char *mount_label; /* of SELinux: what its files get while it is made; "" none */
 
     int references;              /* [lock] */
     enum container_phase phase;  /* [lock] moved by container_move only */

@@ -13,6 +13,7 @@
 #include "runtime/pod_steps.h"
 #include "runtime/pod_stop.h"
 #include "runtime/records.h"
+#include "runtime/selinux.h"
 #include "runtime/validate.h"
 
 /* ---- run ---- */
@@ -88,10 +89,33 @@ join_pod(struct pod *pod, const struct pod_config *config, char id[ID_SIZE], con
     return pod_error(pod, err);
 }
 
+static bool
+level_is_taken(const struct runtime *rt, const char *level)
+{
+    for (const struct pod *pod = rt->pods_by_id; pod; pod = pod->by_id.next)
+        if (str_eq(pod->config->selinux_level, level))
+            return true;
+    return false;
+}
+
+/* With the lock held: so that no pod reads another's files. */
+static void
+choose_level(const struct runtime *rt, struct pod_config *config)
+{
+    enum { TRIES = 100 }; /* of half a million */
+    str_set(&config->selinux_level, config->selinux.level);
+    for (int i = 0; str_empty(config->selinux_level) && i < TRIES; i++) {
+        cleanup_free char *level = selinux_new_level();
+        if (!level_is_taken(rt, level) || i == TRIES - 1)
+            str_set(&config->selinux_level, level);
+    }
+}
+
 /* With the lock held: a new pod under way in a thread of its own. */
 static void
 begin_pod(struct runtime *rt, struct pod *pod, char id[ID_SIZE])
 {
+    choose_level(rt, pod->config);
     struct run *run = mem_alloc(sizeof *run);
     *run = (struct run){rt, pod_reference(pod)};
     pod->sequence = ++rt->sequence;

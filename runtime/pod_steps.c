@@ -17,6 +17,7 @@
 #include "runtime/etc_files.h"
 #include "runtime/janitor.h"
 #include "runtime/records.h"
+#include "runtime/selinux.h"
 #include "runtime/spec.h"
 #include "runtime/sysctl.h"
 
@@ -111,9 +112,8 @@ pod_container_cgroup(const struct runtime *rt, const struct pod *pod, const char
     return is_slice(rt, pod->cgroup_parent) ? scope_path(pod->cgroup_parent, container_id) : str_printf("%s/%s", pod->cgroup_parent, container_id);
 }
 
-/* Whether a listed pod has its containers in `parent` or below. */
-static bool
-parent_in_use(struct runtime *rt, const char *parent)
+bool
+pod_cgroup_parent_in_use(struct runtime *rt, const char *parent)
 {
     HOLD(&rt->lock);
     struct pod *pod, *next;
@@ -131,7 +131,7 @@ release_parent(void *arg, const char *parent)
 {
     struct runtime *rt = arg;
     HOLD(&rt->parents_lock);
-    if (parent_in_use(rt, parent))
+    if (pod_cgroup_parent_in_use(rt, parent))
         return true;
     if (is_slice(rt, parent))
         slice_release(rt->systemd, &rt->cgroups, parent);
@@ -256,8 +256,9 @@ pod_spec(const struct making *m)
         spec_op(b, SPEC_HOSTNAME, .text = {hostname});
     }
     add_sysctls(m, b);
+    cleanup_free char *label = selinux_pod_label(config);
     if (config->ipc != NAMESPACE_NODE)
-        spec_op(b, SPEC_POD_SHM, .number = {POD_SHM_BYTES});
+        spec_op(b, SPEC_POD_SHM, .text = {*label ? label : NULL}, .number = {POD_SHM_BYTES});
     return b;
 }
 
@@ -396,7 +397,12 @@ static int
 make_files(struct making *m, struct error *err)
 {
     cleanup_free char *hostname = pod_hostname(m->pod->config);
-    return etc_files_make(m->rt->etc_dir, m->pod->id, m->pod->config, hostname, &m->pod->ips, err);
+    cleanup_free char *label = selinux_pod_label(m->pod->config), *path = str_printf("%s/%s", m->rt->etc_dir, m->pod->id);
+    TRY(etc_files_make(m->rt->etc_dir, m->pod->id, m->pod->config, hostname, &m->pod->ips, err));
+    if (!*label || selinux_relabel(path, label, err) == 0)
+        return 0;
+    etc_files_remove(m->rt->etc_dir, m->pod->id);
+    return -1;
 }
 
 static void

@@ -28,6 +28,8 @@ int pod_cgroup_limit(struct runtime *rt, const struct pod *pod, const struct res
                      struct error *err);
 /* That of a container in it. Caller frees. */
 char *pod_container_cgroup(const struct runtime *rt, const struct pod *pod, const char *container_id);
+/* Whether a listed pod has, or will have, its containers in `parent` or below. */
+bool pod_cgroup_parent_in_use(struct runtime *rt, const char *parent);
 /* Parents of its containers' cgroups, where crisp made them and no other pod has its containers there. */
 void pod_cgroup_parent_release(struct runtime *rt, const char *parent);
 int pod_cgroup_parent_claim(struct runtime *rt, const char *parent, struct error *err);

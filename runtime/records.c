@@ -52,7 +52,7 @@ static const struct fields pod_record_fields = FIELDS(struct pod_record, pod_rec
 
 struct container_record {
     int version, phase;
-    char *id, *cgroup, *log_path, *reason, *message, *home, *filter, *profile;
+    char *id, *cgroup, *log_path, *reason, *message, *home, *filter, *profile, *label;
     uint64_t sequence;
     int64_t created_ns, started_ns, finished_ns, uid, gid;
     int exit_code, pid;
@@ -71,6 +71,7 @@ static const struct field container_record_list[] = {
     F(container_record, home, STRING),
     F(container_record, filter, STRING),
     F(container_record, profile, STRING),
+    F(container_record, label, STRING),
     F(container_record, sequence, U64),
     F(container_record, created_ns, I64),
     F(container_record, started_ns, I64),
@@ -231,6 +232,7 @@ record_container_state(struct runtime *rt, struct container *c, struct error *er
                                       .home = c->credentials.home,
                                       .filter = c->credentials.filter,
                                       .profile = c->credentials.profile,
+                                      .label = c->credentials.label,
                                       .groups = c->credentials.groups};
     pthread_mutex_lock(&rt->lock);
     record.phase = (int)c->phase;
@@ -450,6 +452,7 @@ container_adopt_record(struct container *c, struct container_record *record)
     c->credentials.home = steal(record->home);
     c->credentials.filter = steal(record->filter);
     c->credentials.profile = steal(record->profile);
+    c->credentials.label = steal(record->label);
     free(c->cgroup);
     c->cgroup = steal(record->cgroup);
     c->log_path = steal(record->log_path);

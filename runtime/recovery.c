@@ -481,7 +481,7 @@ clear_default_parent(struct runtime *rt, const char *handler, const struct unfin
         else if (id_valid(pods.items[i]) && is_stray(rt, unfinished, pods.items[i]))
             (void)cgroup_remove(&rt->cgroups, stray);
     }
-    if (!rt->systemd)
+    if (!rt->systemd && !pod_cgroup_parent_in_use(rt, parent))
         cgroup_remove_own_parent(&rt->cgroups, parent);
     pod_cgroup_parent_release(rt, parent);
 }

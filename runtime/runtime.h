@@ -91,6 +91,11 @@ struct resources {
     struct strmap unified;
 };
 
+/* Parts of an SELinux label; "" where not given. */
+struct selinux_options {
+    char *user, *role, *type, *level;
+};
+
 /* A pod's configuration: immutable after pod_run took it; shared by reference. */
 struct pod_config {
     struct pod_key key;
@@ -108,7 +113,9 @@ struct pod_config {
     char *mac, *ip;                    /* asked for; "": any */
     int64_t ingress_bits, egress_bits; /* bits a second the network shall let through; 0: no limit */
     bool privileged;
-    void *request; /* the request, in a canonical form that equals another's exactly when they ask the same */
+    struct selinux_options selinux;
+    char *selinux_level; /* of its containers whose request names none: chosen by pod_run, unless `selinux` has it */
+    void *request;       /* the request, in a canonical form that equals another's exactly when they ask the same */
     size_t request_length;
 };
 
@@ -172,8 +179,9 @@ struct container_config {
     struct strv supplemental_groups; /* decimal */
     bool strict_groups;              /* those only, not the image's as well [CRI SupplementalGroupsPolicy] */
     bool privileged, readonly_rootfs, no_new_privs;
-    char *apparmor; /* "unconfined", "runtime/default", "localhost/NAME"; "" : the default where AppArmor is in charge */
-    char *seccomp;  /* "unconfined", "runtime/default", "localhost/PATH"; "" : runtime_options.seccomp_unset */
+    struct selinux_options selinux; /* none given: the pod's */
+    char *apparmor;                 /* "unconfined", "runtime/default", "localhost/NAME"; "" : the default where AppArmor is in charge */
+    char *seccomp;                  /* "unconfined", "runtime/default", "localhost/PATH"; "" : runtime_options.seccomp_unset */
     struct strv add_capabilities, drop_capabilities, add_ambient_capabilities; /* "CAP_NET_ADMIN", "NET_ADMIN", "ALL" */
     struct strv masked_paths, readonly_paths;
     enum namespace_mode pid;

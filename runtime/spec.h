@@ -34,7 +34,7 @@ enum spec_op_type {
     SPEC_HOSTNAME,      /* name                                                    */
     SPEC_LINK_UP,       /* interface                                               "lo" */
     SPEC_PIN_NETNS,     /* path                                                    bind /proc/self/ns/net onto a new file there */
-    SPEC_POD_SHM,       /*                            bytes                        of a pod: its tmpfs for SPEC_SHM, not in the host's mount table */
+    SPEC_POD_SHM,       /* SELinux label (or none)    bytes                        of a pod: its tmpfs for SPEC_SHM, not in the host's mount table */
     SPEC_PROPAGATION,   /* path                       MS_SLAVE|MS_REC …            first takes the trees of later SPEC_BINDs with MS_SHARED, so that
                                                                                    they stay peers of the host's mounts */
     SPEC_OVERLAY,       /* directory, target, options MS_*                         chdir there, mount overlay at target: lowerdir names are relative */
@@ -46,7 +46,7 @@ enum spec_op_type {
     SPEC_MKDIR,         /* path in root               mode                         with parents; existing is fine */
     SPEC_MKNOD,         /* path in root               mode, dev, uid, gid          where mknod is denied (user namespace) the host's node is bound */
     SPEC_SYMLINK,       /* path in root, target                                    existing is fine */
-    SPEC_MASK,          /* path in root                                            /dev/null over a file, empty read-only tmpfs over a directory; missing is fine */
+    SPEC_MASK,          /* path in root, tmpfs options (or none)                   /dev/null over a file, empty read-only tmpfs over a directory; missing is fine */
     SPEC_READONLY,      /* path in root               1 = the mount that is there  bind over itself, read-only; missing is fine */
     SPEC_PIVOT,         /*                                                         pivot_root into the root, old root detached */
     SPEC_ROOT_READONLY, /*                                                         after SPEC_PIVOT */

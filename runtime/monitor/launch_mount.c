@@ -193,9 +193,11 @@ launch_image(struct launch *l, const struct spec_op *op)
  * it. */
 
 static int
-shm_detached(const char *size)
+shm_detached(const char *size, const char *label)
 {
     cleanup_close int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (label && context >= 0 && fsconfig(context, FSCONFIG_SET_STRING, "context", label, 0) < 0)
+        return -1;
     if (context < 0 || fsconfig(context, FSCONFIG_SET_STRING, "source", "shm", 0) < 0 ||
         fsconfig(context, FSCONFIG_SET_STRING, "mode", "1777", 0) < 0 || fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
         fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
@@ -204,10 +206,12 @@ shm_detached(const char *size)
 }
 
 static int
-shm_only_mount(const char *size)
+shm_only_mount(const char *size, const char *label)
 {
-    char options[64];
-    (void)snprintf(options, sizeof options, "mode=1777,size=%s", size);
+    char options[PATH_MAX];
+    int n = snprintf(options, sizeof options, "mode=1777,size=%s", size);
+    if (label)
+        (void)snprintf(options + n, sizeof options - (size_t)n, ",context=\"%s\"", label);
     int errnum = failed(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL));
     if (!errnum)
         errnum = failed(mount("shm", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options));
@@ -219,7 +223,7 @@ shm_only_mount(const char *size)
 }
 
 static int
-shm_in_namespace(struct launch *l, const char *size)
+shm_in_namespace(struct launch *l, const char *size, const char *label)
 {
     cleanup_close int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (home < 0 || unshare(CLONE_NEWNS) < 0)
@@ -227,7 +231,7 @@ shm_in_namespace(struct launch *l, const char *size)
     l->shm = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     int errnum = failed(l->shm);
     if (!errnum)
-        errnum = shm_only_mount(size);
+        errnum = shm_only_mount(size, label);
     return setns(home, CLONE_NEWNS) < 0 ? errno : errnum;
 }
 
@@ -235,11 +239,12 @@ int
 launch_pod_shm(struct launch *l, const struct spec_op *op)
 {
     char size[32];
+    const char *label = op_text(l, op, 0);
     (void)snprintf(size, sizeof size, "%llu", (unsigned long long)op->number[0]);
-    cleanup_close int detached = shm_detached(size);
+    cleanup_close int detached = shm_detached(size, label);
     cleanup_close int trial = detached < 0 ? -1 : tree_open(detached, "", (unsigned)AT_EMPTY_PATH);
     if (trial < 0)
-        return shm_in_namespace(l, size);
+        return shm_in_namespace(l, size, label);
     l->shm = steal(detached);
     return 0;
 }
@@ -272,12 +277,12 @@ launch_shm(struct launch *l, const struct spec_op *op)
 
 /* One empty read-only tmpfs a container: the first masked directory gets the mount, the others clones of it. */
 static int
-mask_directory(struct launch *l, const char *path, int target)
+mask_directory(struct launch *l, const struct spec_op *op, int target)
 {
     if (l->masked_dir < 0) {
-        if (fchdir(target) < 0 || mount("tmpfs", ".", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+        if (fchdir(target) < 0 || mount("tmpfs", ".", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, op_text(l, op, 1)) < 0)
             return errno;
-        l->masked_dir = root_open(l, path, O_PATH); /* `target` is what lies beneath */
+        l->masked_dir = root_open(l, op_text(l, op, 0), O_PATH); /* `target` is what lies beneath */
         return l->masked_dir < 0 ? -l->masked_dir : 0;
     }
     cleanup_close int tree = tree_open(l->masked_dir, "", (unsigned)AT_EMPTY_PATH);
@@ -294,7 +299,7 @@ launch_mask(struct launch *l, const struct spec_op *op)
     if (fstat(target, &st) < 0)
         return errno;
     if (S_ISDIR(st.st_mode))
-        return mask_directory(l, op_text(l, op, 0), target);
+        return mask_directory(l, op, target);
     cleanup_close int tree = tree_open(AT_FDCWD, "/dev/null", 0);
     return tree < 0 ? errno : tree_attach(tree, target);
 }

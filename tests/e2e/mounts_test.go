@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -192,4 +193,160 @@ func TestMissingHostDirectories(t *testing.T) {
 	}
 }
 
-var _ = syscall.Mount
+func labelOf(t *testing.T, path string) string {
+	t.Helper()
+	value := make([]byte, 256)
+	n, err := syscall.Getxattr(path, "security.selinux", value)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(string(value[:n]), "\x00")
+}
+
+// A volume that asks for it gets the label of the container's files: what the request says of it, the pod's, and two categories that are the pod's
+// alone. Who asks for no label on a node without SELinux gets none.
+func TestVolumesAreRelabelled(t *testing.T) {
+	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
+		t.Skip("SELinux is in charge here: tests/e2e/selinux_test.go")
+	}
+	leaveNothing(t)
+	folder := filepath.Join(rootDir, "relabel")
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	write(t, "", folder, "sub", "file")
+	outside := write(t, "", rootDir, "relabel-outside")
+	t.Cleanup(func() { os.Remove(outside) })
+	_ = os.Symlink(outside, filepath.Join(folder, "link"))
+	level := &cri.SELinuxOption{Level: "s0:c4,c5"}
+	of := func(p *pod, options *cri.SELinuxOption, relabel bool) string {
+		t.Helper()
+		config := mounting("main", &cri.Mount{HostPath: folder, ContainerPath: "/data", SelinuxRelabel: relabel})
+		config.Linux.SecurityContext.SelinuxOptions = options
+		c := p.run(t, config)
+		if mount := c.status(t).Mounts[0]; mount.SelinuxRelabel != relabel {
+			t.Error(mount)
+		}
+		c.remove(t)
+		top, file := labelOf(t, folder), labelOf(t, filepath.Join(folder, "sub", "file"))
+		if top != file {
+			t.Errorf("the file is %s in %s", file, top)
+		}
+		return top
+	}
+	plain, labelled := newPod(t), newPod(t, func(c *cri.PodSandboxConfig) { c.Linux.SecurityContext.SelinuxOptions = level })
+	if got := of(plain, nil, true); got != "" {
+		t.Error(got)
+	}
+	if got := of(plain, level, false); got != "" {
+		t.Error(got)
+	}
+	if got := of(plain, level, true); got != "system_u:object_r:container_file_t:s0:c4,c5" {
+		t.Error(got)
+	}
+	first := of(plain, &cri.SELinuxOption{Type: "some_t", User: "some_u"}, true)
+	if !regexp.MustCompile(`^some_u:object_r:container_file_t:s0:c\d+,c\d+$`).MatchString(first) {
+		t.Error(first)
+	}
+	if again := of(plain, &cri.SELinuxOption{Type: "some_t", User: "some_u"}, true); again != first {
+		t.Errorf("%s, then %s in the same pod", first, again)
+	}
+	restartCrispd(t)
+	if again := of(plain, &cri.SELinuxOption{Type: "some_t", User: "some_u"}, true); again != first {
+		t.Errorf("%s, then %s in the same pod by the next crispd", first, again)
+	}
+	if other := of(newPod(t), &cri.SELinuxOption{Type: "some_t", User: "some_u"}, true); other == first {
+		t.Errorf("two pods have %s", first)
+	}
+	if got := of(labelled, nil, true); got != "system_u:object_r:container_file_t:s0:c4,c5" {
+		t.Error(got)
+	}
+	if got := labelOf(t, outside); got != "" {
+		t.Error("a symlink was followed:", got)
+	}
+	for _, bad := range []*cri.SELinuxOption{{Level: "s0,c4,c5"}, {Type: "a:b"}, {User: "x\",suid"}, {Role: "x y"}} {
+		config := mounting("bad")
+		config.Linux.SecurityContext.SelinuxOptions = bad
+		_, err := plain.tryCreate(t, config)
+		fails(t, err, is(codes.InvalidArgument), "selinux_options")
+	}
+	config := mounting("bad", &cri.Mount{HostPath: "/etc", ContainerPath: "/data", SelinuxRelabel: true})
+	config.Linux.SecurityContext.SelinuxOptions = level
+	_, err := plain.tryCreate(t, config)
+	fails(t, err, is(codes.InvalidArgument), "mount at /data", "/etc")
+}
+
+// Read-only is the top alone, recursively read-only all that is mounted below it too; what CRI does not allow with it is refused.
+func TestRecursivelyReadOnly(t *testing.T) {
+	leaveNothing(t)
+	for _, handler := range must(runtime.Status(soon(t), &cri.StatusRequest{}))(t).RuntimeHandlers {
+		if !handler.Features.GetRecursiveReadOnlyMounts() {
+			t.Errorf("handler %q does not tell of it", handler.Name)
+		}
+	}
+	folder := filepath.Join(nodeDir, "tmp", "recursive")
+	below := filepath.Join(folder, "below")
+	if err := os.MkdirAll(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	command(t, "mount", "-t", "tmpfs", "tmpfs", below)
+	t.Cleanup(func() { command(t, "umount", below) })
+	p := newPod(t)
+	c := p.run(t, mounting("main", &cri.Mount{HostPath: folder, ContainerPath: "/plain", Readonly: true},
+		&cri.Mount{HostPath: folder, ContainerPath: "/all", Readonly: true, RecursiveReadOnly: true}))
+	if got := c.sh(t, "for f in /plain/x /plain/below/x /all/x /all/below/y; do touch $f 2>/dev/null && echo $f; done; true"); got != "/plain/below/x\n" {
+		t.Errorf("could be written: %q", got)
+	}
+	for _, bad := range []*cri.Mount{{Readonly: false}, {Readonly: true, Propagation: cri.MountPropagation_PROPAGATION_HOST_TO_CONTAINER},
+		{Readonly: true, Propagation: cri.MountPropagation_PROPAGATION_BIDIRECTIONAL}} {
+		bad.HostPath, bad.ContainerPath, bad.RecursiveReadOnly = folder, "/bad", true
+		_, err := p.tryCreate(t, mounting("bad", bad))
+		fails(t, err, is(codes.InvalidArgument), "/bad", "recursive_read_only")
+	}
+}
+
+// Symlinks of the image on the way to a mount's place mean what they mean inside of it; a host path that is one is followed on the node.
+func TestMountsThroughSymlinks(t *testing.T) {
+	name := registry + "/crisp/programs:latest"
+	pullFor(t, name)
+	leaveNothing(t)
+	folder := t.TempDir()
+	file := write(t, "a file\n", folder, "file")
+	link, chain := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), "chain")
+	for at, target := range map[string]string{link: file, chain: link} {
+		if err := os.Symlink(target, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := mounting("main", &cri.Mount{HostPath: folder, ContainerPath: "/links/etc/folder"}, &cri.Mount{HostPath: file, ContainerPath: "/links/etc/hostname"},
+		&cri.Mount{HostPath: file, ContainerPath: "/links/up/landed"}, &cri.Mount{HostPath: link, ContainerPath: "/by-link"}, &cri.Mount{HostPath: chain, ContainerPath: "/by-chain"},
+		&cri.Mount{HostPath: folder, ContainerPath: "/links/up/links/etc/deep/er"})
+	config.Image = spec(name)
+	c := newPod(t).run(t, config)
+	if got := c.sh(t, "cat /etc/folder/file /etc/hostname /landed /by-link /by-chain /etc/deep/er/file"); got != strings.Repeat("a file\n", 6) {
+		t.Errorf("%q", got)
+	}
+	for _, path := range []string{"/landed", "/etc/folder", "/etc/deep"} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s was made on the node", path)
+		}
+	}
+	loop := mounting("loop", &cri.Mount{HostPath: folder, ContainerPath: "/links/loop/x"})
+	loop.Image = spec(name)
+	_, err := c.pod.tryCreate(t, loop)
+	fails(t, err, is(codes.InvalidArgument), "/links/loop/x")
+}
+
+// "A container that has the node's / mounted kept the network of every pod that was gone."
+func TestTheNodesRootHoldsNoNetworkOfAPod(t *testing.T) {
+	leaveNothing(t)
+	other := newPod(t)
+	c := newPod(t).run(t, mounting("main", &cri.Mount{HostPath: "/", ContainerPath: "/node", Readonly: true}))
+	count := func() string { return c.sh(t, "grep -c /netns/"+other.id+" /proc/self/mountinfo; true") }
+	if got := count(); got != "1\n" {
+		t.Fatalf("%q", got)
+	}
+	must(runtime.StopPodSandbox(soon(t), &cri.StopPodSandboxRequest{PodSandboxId: other.id}))(t)
+	if got := count(); got != "0\n" {
+		t.Errorf("its network namespace is still mounted: %q", got)
+	}
+}

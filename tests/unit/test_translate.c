@@ -217,7 +217,14 @@ what_a_pod_asks_of_security_and_crisp_cannot_do_is_refused_by_name(void **state)
     Runtime__V1__SELinuxOption selinux = RUNTIME__V1__SELINUX_OPTION__INIT;
     f->security.selinux_options = &selinux;
     selinux.level = "s0:c1,c2";
-    refused(f, ERR_UNSUPPORTED, "selinux_options");
+    pod = pod_request_read(&f->request, &err);
+    assert_non_null(pod);
+    assert_string_equal(pod->selinux.level, "s0:c1,c2");
+    pod_config_free(pod);
+    f = pod_fixture();
+    f->security.selinux_options = &selinux;
+    selinux.level = "s0,c1,c2";
+    refused(f, ERR_INVALID, "selinux_options: level \"s0,c1,c2\"");
 
     f = pod_fixture();
     Runtime__V1__SecurityProfile profile = RUNTIME__V1__SECURITY_PROFILE__INIT;
@@ -532,8 +539,8 @@ what_crisp_cannot_enforce_is_refused_by_name(void **state)
     Runtime__V1__SELinuxOption selinux = RUNTIME__V1__SELINUX_OPTION__INIT;
     f->security.selinux_options = &selinux;
     container_config_free(accepted(f));
-    selinux.type = "spc_t";
-    container_refused(f, ERR_UNSUPPORTED, "selinux_options");
+    selinux.type = "spc_t\",context=\"x";
+    container_refused(f, ERR_INVALID, "selinux_options: type");
     f->security.selinux_options = NULL;
     Runtime__V1__CDIDevice cdi = RUNTIME__V1__CDIDEVICE__INIT;
     f->config.cdi_devices = (Runtime__V1__CDIDevice *[]){&cdi};
