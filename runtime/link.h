@@ -77,6 +77,10 @@ struct link_create {
     const char *log_path;         /* absolute; "": no log. The monitor opens it 0640 and writes the CRI format */
     int64_t log_bytes_per_second; /* a container that writes more is slowed down, nothing is dropped; 0: no limit */
     bool tty, stdin_open, stdin_once;
+    /* Unless NULL, called with `arg` once the monitor has the request: makes what the spec's SPEC_GATE waits for. -1: the container is not created,
+     * and the error is about that operation. */
+    int (*meanwhile)(void *arg);
+    void *arg;
 };
 
 /* Clone the container's init and carry out its spec up to SPEC_WAIT. On failure nothing is left and failed_op says which operation (errno in err). */

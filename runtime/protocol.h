@@ -7,7 +7,7 @@
  *   request    fields and fds                                                              fields of the answer, where errnum is 0
  *   POD        SHARED_PID; fds POD_SPEC STATE_DIR CONTAINERS_DIR                            –            the first one, once
  *   LIST       –                                                                           CONTAINER… (a struct each)
- *   CREATE     ID LOG LOG_RATE OOM_FILE FLAGS; fds SPEC CGROUP PID_NS                                PID
+ *   CREATE     ID LOG LOG_RATE OOM_FILE FLAGS; fds SPEC CGROUP PID_NS GATE                           PID
  *   START      ID                                                                          STARTED_NS
  *   SIGNAL     ID SIGNAL                                                                   –
  *   KILL       ID                                                                          –
@@ -87,6 +87,7 @@ enum protocol_fd {
     FD_STDOUT,
     FD_STDERR,
     FD_CONSOLE, /* a socket on which the terminal's master is sent (runtime/fd_pass.h), where there is one */
+    FD_GATE,    /* the read end of a pipe, for SPEC_GATE */
 };
 
 enum protocol_state { STATE_CREATED = 1, STATE_RUNNING, STATE_EXITED };

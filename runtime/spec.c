@@ -228,6 +228,7 @@ static const char *const words[SPEC_OP_COUNT] = {
     [SPEC_SECCOMP] = "seccomp*",
     [SPEC_EXEC] = "exec*",
     [SPEC_KEYRING] = "session keyring $0",
+    [SPEC_GATE] = "wait for its cgroups",
 };
 
 static void

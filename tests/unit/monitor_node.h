@@ -54,6 +54,8 @@ struct crate {
     const char *environment;               /* one more variable */
     int64_t log_rate;
     uid_t uid;
+    int (*meanwhile)(void *arg); /* link_create's; the spec waits for it first of all */
+    void *arg;
     int cgroup;
     struct spec_builder *spec;
 };
