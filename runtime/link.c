@@ -217,7 +217,11 @@ make_pod(struct link *link, const struct link_spawn *spawn, int *failed_op, stru
     protocol_put_fd(&x.request, FD_POD_SPEC, spawn->pod_spec);
     protocol_put_fd(&x.request, FD_STATE_DIR, spawn->state_dir);
     protocol_put_fd(&x.request, FD_CONTAINERS_DIR, spawn->containers_dir);
-    return exchange_run(&x, patience(link), "making the pod's namespaces", failed_op, err);
+    TRY(exchange_send(&x, err));
+    if (spawn->meanwhile)
+        spawn->meanwhile(spawn->arg);
+    TRY(exchange_wait(&x, NULL, patience(link), "making the pod's namespaces", err));
+    return exchange_check(&x, failed_op, err);
 }
 
 static int
@@ -241,7 +245,7 @@ link_spawn(struct hub *hub, const struct link_spawn *spawn, struct link **out, s
     struct link *link = NULL;
     *failed_op = -1;
     TRY(start_monitor(hub, spawn, &link, err));
-    if (make_pod(link, spawn, failed_op, err) < 0 || process_identify(link->pid, identity, err) < 0) {
+    if (process_identify(link->pid, identity, err) < 0 || make_pod(link, spawn, failed_op, err) < 0) {
         kill_monitor(link);
         link_free(link);
         return -1;

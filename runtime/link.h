@@ -45,6 +45,9 @@ struct link_spawn {
     int cgroup;         /* fd of the (unified) cgroup it starts in; -1: none */
     int pod_spec;       /* memfd: the pod's spec, carried out by the monitor itself; borrowed */
     bool shared_pid;    /* the pod shares a pid namespace: the monitor clones an init for it, which reaps */
+    /* Unless NULL, called with `arg` while the monitor carries out the spec. */
+    void (*meanwhile)(void *arg);
+    void *arg;
 };
 
 /* Start a monitor and have it carry out the pod's spec. On failure no process is left, `failed_op` is the operation's number (for spec_explain) or

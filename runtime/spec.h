@@ -7,8 +7,8 @@
  *
  * Three kinds of spec use the same operations: a pod's (carried out by the monitor itself, once), a container's (by its init), an exec's. A
  * container's init is cloned with the pid namespace and the unified cgroup that link_create names and nothing else; its spec unshares the mount
- * namespace and mounts the root while crispd makes the v1 cgroups, then joins these and unshares the cgroup namespace. Without an operation every container and exec gets: a session of its own, no signal blocked or ignored, no fd
- * but 0–2, SIGKILL when the monitor dies.
+ * namespace and mounts the root while crispd makes the v1 cgroups, then joins these and unshares the cgroup namespace. Without an operation every
+ * container and exec gets: a session of its own, no signal blocked or ignored, no fd but 0–2, SIGKILL when the monitor dies.
  *
  * Paths "in the root": resolved with openat2 RESOLVE_IN_ROOT beneath the root file system that SPEC_ROOT opened, so neither `..` nor a symlink leaves
  * it. */
