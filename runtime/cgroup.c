@@ -213,6 +213,15 @@ cgroup_make(const struct cgroups *cgroups, const char *path, struct error *err)
 }
 
 int
+cgroup_make_first(const struct cgroups *cgroups, const char *path, struct error *err)
+{
+    const struct cgroup_hierarchy *memory = cgroups_of(cgroups, "memory");
+    if (cgroups->unified >= 0)
+        TRY(make_one(&cgroups->list[cgroups->unified], path, false, err));
+    return memory && !memory->unified ? make_one(memory, path, false, err) : 0;
+}
+
+int
 cgroup_make_child(const struct cgroups *cgroups, const char *path, const char *name, struct error *err)
 {
     if (cgroups->unified < 0)

@@ -48,8 +48,11 @@ void cgroup_remove_own_parent(const struct cgroups *cgroups, const char *path);
 /* Whether nothing that crisp made is at `path` any more. */
 bool cgroup_parent_is_released(const struct cgroups *cgroups, const char *path);
 
-/* Make a container's cgroup below an existing parent, in each hierarchy. On failure none is left. */
+/* Make a container's cgroup below an existing parent, in each hierarchy where it is not yet. On failure none is left that no process is in. */
 int cgroup_make(const struct cgroups *cgroups, const char *path, struct error *err);
+/* Only where it is needed before its first process is there: in the unified hierarchy, to be cloned into, and in memory's, whose oom file is opened
+ * first. */
+int cgroup_make_first(const struct cgroups *cgroups, const char *path, struct error *err);
 /* Make a child of `path` for killing an exec as a whole: in the unified hierarchy, or, on a host without one, nowhere. Returns an fd, -1 with errnum
  * ENOENT where there is none. */
 int cgroup_make_child(const struct cgroups *cgroups, const char *path, const char *name, struct error *err);

@@ -179,13 +179,15 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     const struct container_config *config = c->config;
     cleanup_strv struct strv env = {0};
     cleanup_free char *hostname = pod_hostname(c->pod->config);
-    join_cgroups(rt, c->cgroup, b);
     set_oom_score(rt, c, b);
     add_profile(c, b);
     add_label(c, b);
-    spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
+    spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS});
     spec_op(b, SPEC_PROPAGATION, .text = {"/"}, .number = {MS_SLAVE | MS_REC});
     TRY(add_overlay(rt, c, b, err));
+    spec_op(b, SPEC_GATE, .number = {0});
+    join_cgroups(rt, c->cgroup, b);
+    spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWCGROUP});
     for (size_t i = 0; i < config->volumes.count; i++)
         spec_op(b, SPEC_MKDIR, .text = {config->volumes.items[i]}, .number = {0755});
     TRY(mounts_compile(rt, c, devices, b, err));

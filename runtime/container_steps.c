@@ -30,6 +30,7 @@ struct making {
     struct runtime_handler handler;
     struct devices devices;
     int hold; /* write end of the pipe of what is in its scope until its init is; -1 */
+    struct error late; /* of what is made while the init is on its way */
 };
 
 /* ---- layers and user ---- */
@@ -204,8 +205,16 @@ make_cgroup(struct making *m, struct error *err)
 {
     if (m->rt->systemd && str_ends(m->container->cgroup, ".scope"))
         TRY(make_scope(m, err));
-    TRY(cgroup_make(&m->rt->cgroups, m->container->cgroup, err));
-    return limit_cgroup(m, err);
+    return cgroup_make_first(&m->rt->cgroups, m->container->cgroup, err);
+}
+
+/* link_create's meanwhile. Ten hierarchies of v1 take 0.5 ms, about as long as the init until it has mounted its root and needs them. */
+static int
+complete_cgroup(void *arg)
+{
+    struct making *m = arg;
+    TRY(cgroup_make(&m->rt->cgroups, m->container->cgroup, &m->late));
+    return limit_cgroup(m, &m->late);
 }
 
 /* It goes with the record. */
@@ -315,13 +324,19 @@ launch(struct making *m, struct link *link, const struct spec_builder *b, int sp
                                  .log_bytes_per_second = m->rt->options.log_bytes_per_second,
                                  .log_buffer_bytes = m->rt->options.log_buffer_bytes,
                                  .stdin_open = c->config->stdin_open,
-                                 .stdin_once = c->config->stdin_once};
+                                 .stdin_once = c->config->stdin_once,
+                                 .meanwhile = complete_cgroup,
+                                 .arg = m};
     pid_t pid = 0;
     int failed_op = -1;
     TRY(choose_pids(m->rt, c, &create, err));
     int result = link_create(link, &create, &pid, &failed_op, err);
     if (create.target_pid_ns >= 0)
         (void)close(create.target_pid_ns);
+    if (m->late.kind != ERR_NONE) {
+        *err = m->late;
+        return error_prefix(err, "cgroup");
+    }
     if (result < 0)
         return container_launch_error(b, failed_op, err);
     HOLD(&m->rt->lock);

@@ -219,7 +219,11 @@ make_pod(struct link *link, const struct link_spawn *spawn, int *failed_op, stru
     protocol_put_fd(&x.request, FD_POD_SPEC, spawn->pod_spec);
     protocol_put_fd(&x.request, FD_STATE_DIR, spawn->state_dir);
     protocol_put_fd(&x.request, FD_CONTAINERS_DIR, spawn->containers_dir);
-    return exchange_run(&x, patience(link), "making the pod's namespaces", failed_op, err);
+    TRY(exchange_send(&x, err));
+    if (spawn->meanwhile)
+        spawn->meanwhile(spawn->arg);
+    TRY(exchange_wait(&x, NULL, patience(link), "making the pod's namespaces", err));
+    return exchange_check(&x, failed_op, err);
 }
 
 static int
@@ -243,7 +247,7 @@ link_spawn(struct hub *hub, const struct link_spawn *spawn, struct link **out, s
     struct link *link = NULL;
     *failed_op = -1;
     TRY(start_monitor(hub, spawn, &link, err));
-    if (make_pod(link, spawn, failed_op, err) < 0 || process_identify(link->pid, identity, err) < 0) {
+    if (process_identify(link->pid, identity, err) < 0 || make_pod(link, spawn, failed_op, err) < 0) {
         kill_monitor(link);
         link_free(link);
         return -1;
@@ -348,6 +352,46 @@ simple_call(struct link *link, enum protocol_type type, const char *container_id
     return exchange_run(&x, patience(link), stage, NULL, err);
 }
 
+static void
+close_if_open(int fd)
+{
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+/* What is made meanwhile, and the gate opened for it; where that fails it stays shut, and the request fails. */
+static void
+open_gate(const struct link_create *create, int gate)
+{
+    if (create->meanwhile(create->arg) == 0)
+        (void)!write(gate, "g", 1);
+}
+
+/* `gate`: a pipe, closed here; -1 where nothing is made meanwhile. */
+static int
+send_create(struct exchange *x, const struct link_create *create, int gate[2], struct error *err)
+{
+    uint64_t flags = (create->tty ? FLAG_TTY : 0U) | (create->stdin_open ? FLAG_STDIN_OPEN : 0U) | (create->stdin_once ? FLAG_STDIN_ONCE : 0U) |
+                     (create->host_pid ? FLAG_HOST_PID : 0U) | (create->new_pid_ns ? FLAG_NEW_PID_NS : 0U);
+    message_put_u64(&x->request, TAG_FLAGS, flags);
+    message_put_string(&x->request, TAG_LOG, create->log_path);
+    message_put_u64(&x->request, TAG_LOG_DIR, create->log_directory_length);
+    message_put_i64(&x->request, TAG_LOG_RATE, create->log_bytes_per_second);
+    message_put_u64(&x->request, TAG_LOG_BUFFER, create->log_buffer_bytes);
+    message_put_string(&x->request, TAG_OOM_FILE, create->oom_file);
+    protocol_put_fd(&x->request, FD_SPEC, create->spec);
+    protocol_put_fd(&x->request, FD_CGROUP, create->cgroup);
+    protocol_put_fd(&x->request, FD_PID_NS, create->target_pid_ns);
+    protocol_put_fd(&x->request, FD_HOLD, create->hold);
+    protocol_put_fd(&x->request, FD_GATE, gate[0]);
+    int sent = exchange_send(x, err);
+    close_if_open(steal(gate[0]));
+    if (sent == 0 && create->meanwhile)
+        open_gate(create, gate[1]);
+    close_if_open(steal(gate[1]));
+    return sent;
+}
+
 int
 link_hold(struct link *link, int pipe, pid_t *pid, struct error *err)
 {
@@ -363,20 +407,14 @@ int
 link_create(struct link *link, const struct link_create *create, pid_t *pid, int *failed_op, struct error *err)
 {
     EXCHANGE(x);
+    int gate[2] = {-1, -1};
+    *failed_op = -1;
     TRY(begin_named(&x, link, PROTOCOL_CREATE, create->container_id, err));
-    uint64_t flags = (create->tty ? FLAG_TTY : 0U) | (create->stdin_open ? FLAG_STDIN_OPEN : 0U) | (create->stdin_once ? FLAG_STDIN_ONCE : 0U) |
-                     (create->host_pid ? FLAG_HOST_PID : 0U) | (create->new_pid_ns ? FLAG_NEW_PID_NS : 0U);
-    message_put_u64(&x.request, TAG_FLAGS, flags);
-    message_put_string(&x.request, TAG_LOG, create->log_path);
-    message_put_u64(&x.request, TAG_LOG_DIR, create->log_directory_length);
-    message_put_i64(&x.request, TAG_LOG_RATE, create->log_bytes_per_second);
-    message_put_u64(&x.request, TAG_LOG_BUFFER, create->log_buffer_bytes);
-    message_put_string(&x.request, TAG_OOM_FILE, create->oom_file);
-    protocol_put_fd(&x.request, FD_SPEC, create->spec);
-    protocol_put_fd(&x.request, FD_CGROUP, create->cgroup);
-    protocol_put_fd(&x.request, FD_PID_NS, create->target_pid_ns);
-    protocol_put_fd(&x.request, FD_HOLD, create->hold);
-    TRY(exchange_run(&x, INT64_MAX, "creating the container", failed_op, err));
+    if (create->meanwhile && pipe2(gate, O_CLOEXEC) < 0)
+        return error_errno(err, errno, "make a pipe");
+    TRY(send_create(&x, create, gate, err));
+    TRY(exchange_wait(&x, NULL, INT64_MAX, "creating the container", err));
+    TRY(exchange_check(&x, failed_op, err));
     *pid = (pid_t)message_u64(&x.answer, TAG_PID);
     return 0;
 }
@@ -429,13 +467,6 @@ kill_exec(struct link *link, uint32_t serial)
         return;
     message_put_u64(&x.request, TAG_TARGET, serial);
     (void)exchange_run(&x, patience(link), "killing an exec", NULL, &ignored);
-}
-
-static void
-close_if_open(int fd)
-{
-    if (fd >= 0)
-        (void)close(fd);
 }
 
 static void

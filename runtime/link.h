@@ -45,6 +45,9 @@ struct link_spawn {
     int cgroup;         /* fd of the (unified) cgroup it starts in; -1: none */
     int pod_spec;       /* memfd: the pod's spec, carried out by the monitor itself; borrowed */
     bool shared_pid;    /* the pod shares a pid namespace: the monitor clones an init for it, which reaps */
+    /* Unless NULL, called with `arg` while the monitor carries out the spec. */
+    void (*meanwhile)(void *arg);
+    void *arg;
 };
 
 /* Start a monitor and have it carry out the pod's spec. On failure no process is left, `failed_op` is the operation's number (for spec_explain) or
@@ -84,6 +87,10 @@ struct link_create {
     int64_t log_bytes_per_second; /* a container that writes more is slowed down, nothing is dropped; 0: no limit */
     size_t log_buffer_bytes; /* what it may write ahead of a log that is slow or stuck; what is beyond is lost, and the log says so. 0: it waits */
     bool tty, stdin_open, stdin_once;
+    /* Unless NULL, called with `arg` once the monitor has the request: makes what the spec's SPEC_GATE waits for. -1: the container is not created,
+     * and the error is about that operation. */
+    int (*meanwhile)(void *arg);
+    void *arg;
 };
 
 /* Clone the container's init and carry out its spec up to SPEC_WAIT. On failure nothing is left and failed_op says which operation (errno in err). */

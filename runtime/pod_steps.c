@@ -30,7 +30,8 @@ enum {
 struct making {
     struct runtime *rt;
     struct pod *pod;
-    int dir; /* pods/ID */
+    int dir;           /* pods/ID */
+    struct error late; /* of what is made while the monitor makes the namespaces */
 };
 
 static bool
@@ -201,12 +202,14 @@ pod_cgroup_limit(struct runtime *rt, const struct pod *pod, const struct resourc
     return result;
 }
 
-static int
-make_cgroup(struct making *m, struct error *err)
+/* link_spawn's meanwhile: it is for the containers, and takes less long than the namespaces. */
+static void
+make_cgroup(void *arg)
 {
+    struct making *m = arg;
     const struct pod *pod = m->pod;
-    TRY(pod_cgroup_parent_claim(m->rt, pod->cgroup_parent, err));
-    return pod_cgroup_limit(m->rt, pod, &pod->config->overhead, &pod->config->resources, err);
+    if (pod_cgroup_parent_claim(m->rt, pod->cgroup_parent, &m->late) == 0)
+        (void)pod_cgroup_limit(m->rt, pod, &pod->config->overhead, &pod->config->resources, &m->late);
 }
 
 /* The parent goes when the pod has left the table: pod.c. */
@@ -283,16 +286,22 @@ spawn(struct making *m, const struct spec_builder *b, int spec, int cgroup, stru
                                      .containers_dir = m->rt->containers_dir,
                                      .cgroup = cgroup,
                                      .pod_spec = spec,
-                                     .shared_pid = m->pod->config->pid == NAMESPACE_POD};
+                                     .shared_pid = m->pod->config->pid == NAMESPACE_POD,
+                                     .meanwhile = make_cgroup,
+                                     .arg = m};
     if (link_spawn(m->rt->hub, &order, &link, &identity, &failed_op, err) < 0) {
         if (failed_op >= 0)
             explain(b, (size_t)failed_op, err);
         return -1;
     }
-    HOLD(&m->rt->lock);
+    pthread_mutex_lock(&m->rt->lock);
     m->pod->link = link;
     m->pod->monitor = identity;
-    return 0;
+    pthread_mutex_unlock(&m->rt->lock);
+    if (m->late.kind == ERR_NONE)
+        return 0;
+    *err = m->late;
+    return error_prefix(err, "cgroup");
 }
 
 static void
@@ -452,8 +461,8 @@ static const struct step {
     int (*make)(struct making *m, struct error *err); /* leaves nothing where it fails */
     void (*undo)(struct making *m);                   /* NULL: nothing to undo */
 } steps[] = {
-    {"record", make_record, undo_record},    {"cgroup", make_cgroup, NULL},     {"monitor", make_monitor, undo_monitor},
-    {"network", make_network, undo_network}, {"files", make_files, undo_files}, {"state", make_state, undo_state},
+    {"record", make_record, undo_record}, {"monitor", make_monitor, undo_monitor}, {"network", make_network, undo_network},
+    {"files", make_files, undo_files},    {"state", make_state, undo_state},
 };
 
 size_t

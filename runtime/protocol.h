@@ -8,7 +8,7 @@
  *   POD        SHARED_PID; fds POD_SPEC STATE_DIR CONTAINERS_DIR                            –            the first one, once
  *   LIST       –                                                                           CONTAINER… (a struct each)
  *   HOLD       fd HOLD (a pipe's read end)                                                 PID          of a process that lives until the pipe ends
- *   CREATE     ID LOG LOG_DIR LOG_RATE LOG_BUFFER OOM_FILE FLAGS; fds SPEC CGROUP PID_NS HOLD (kept until its init has ended)   PID
+ *   CREATE     ID LOG LOG_DIR LOG_RATE LOG_BUFFER OOM_FILE FLAGS; fds SPEC CGROUP PID_NS GATE HOLD (kept until its init has ended)   PID
  *   START      ID                                                                          STARTED_NS
  *   SIGNAL     ID SIGNAL                                                                   –
  *   KILL       ID                                                                          –
@@ -94,6 +94,7 @@ enum protocol_fd {
     FD_STDERR,
     FD_CONSOLE, /* a socket on which the terminal's master is sent (runtime/fd_pass.h), where there is one */
     FD_HOLD,    /* an end of the pipe that a holder lives by */
+    FD_GATE,    /* the read end of a pipe, for SPEC_GATE */
 };
 
 enum protocol_state { STATE_CREATED = 1, STATE_RUNNING, STATE_EXITED };

@@ -229,6 +229,7 @@ static const char *const words[SPEC_OP_COUNT] = {
     [SPEC_EXEC] = "exec*",
     [SPEC_KEYRING] = "session keyring $0",
     [SPEC_IMAGE] = "mount image at $1#b0$ 3 from $0 $2",
+    [SPEC_GATE] = "wait for its cgroups",
 };
 
 static void

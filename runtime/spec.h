@@ -6,9 +6,9 @@
  * (spec_check) before anything of it is carried out. An operation that fails is named by its number; spec_explain makes the words.
  *
  * Three kinds of spec use the same operations: a pod's (carried out by the monitor itself, once), a container's (by its init), an exec's. A
- * container's init is cloned with the pid namespace and the unified cgroup that link_create names and nothing else; its spec joins v1 cgroups, then
- * unshares mount and cgroup namespaces. Without an operation every container and exec gets: a session of its own, no signal blocked or ignored, no fd
- * but 0–2, SIGKILL when the monitor dies.
+ * container's init is cloned with the pid namespace and the unified cgroup that link_create names and nothing else; its spec unshares the mount
+ * namespace and mounts the root while crispd makes the v1 cgroups, then joins these and unshares the cgroup namespace. Without an operation every
+ * container and exec gets: a session of its own, no signal blocked or ignored, no fd but 0–2, SIGKILL when the monitor dies.
  *
  * Paths "in the root": resolved with openat2 RESOLVE_IN_ROOT beneath the root file system that SPEC_ROOT opened, so neither `..` nor a symlink leaves
  * it. */
@@ -66,6 +66,7 @@ enum spec_op_type {
     SPEC_KEYRING,       /* name                                                    a session keyring of that name, made or joined; before SPEC_USER */
     SPEC_IMAGE,         /* directory, target, options, sub path   SPEC_BIND_*      overlay as SPEC_OVERLAY, read-only; what is at the sub path in it (""
                                                                                    or none: all) is mounted as SPEC_BIND does */
+    SPEC_GATE,          /*                                                         wait until crispd has made what it makes meanwhile: link_create's */
     SPEC_OP_COUNT,
 };
 /* clang-format on */

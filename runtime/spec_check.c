@@ -37,6 +37,7 @@ const struct spec_form spec_forms[SPEC_OP_COUNT] = {
     [SPEC_UMASK] = {"umask", 0, LIST_NONE},
     [SPEC_WAIT] = {"wait", 0, LIST_NONE},
     [SPEC_KEYRING] = {"keyring", 1, LIST_NONE},
+    [SPEC_GATE] = {"gate", 0, LIST_NONE},
     [SPEC_EXEC] = {"exec", 0, LIST_EXEC},
     [SPEC_IMAGE] = {"image", 3, LIST_NONE},
 };

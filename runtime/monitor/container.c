@@ -114,10 +114,10 @@ slot_fill(struct monitor *m, struct container *c, struct message *request, struc
 }
 
 static int
-clone_init(struct monitor *m, struct container *c, struct message *request, int spec, int target_pid_ns)
+clone_init(struct monitor *m, struct container *c, struct message *request, int spec, int target_pid_ns, int gate)
 {
     uint64_t flags = message_u64(request, TAG_FLAGS);
-    struct task_plan plan = {.spec = spec, .pid_ns = target_pid_ns, .new_pid_ns = flags & FLAG_NEW_PID_NS, .init_pidfd = -1};
+    struct task_plan plan = {.spec = spec, .pid_ns = target_pid_ns, .new_pid_ns = flags & FLAG_NEW_PID_NS, .init_pidfd = -1, .gate = gate};
     if (!plan.new_pid_ns && !(flags & FLAG_HOST_PID) && target_pid_ns < 0)
         plan.pid_ns = m->pod_pid_ns;
     int errnum = stdio_open(m, c, flags & FLAG_TTY, flags & FLAG_STDIN_OPEN, plan.stdio);
@@ -142,16 +142,18 @@ container_create(struct monitor *m, struct message *request, struct asker asker)
         return;
     }
     struct container *c = m->ending ? NULL : slot_take(m);
-    int spec = protocol_take_fd(request, FD_SPEC), pid_ns = protocol_take_fd(request, FD_PID_NS);
+    int spec = protocol_take_fd(request, FD_SPEC), pid_ns = protocol_take_fd(request, FD_PID_NS), gate = protocol_take_fd(request, FD_GATE);
     int errnum = c ? 0 : EAGAIN;
     if (c) {
         slot_fill(m, c, request, asker);
-        errnum = clone_init(m, c, request, spec, pid_ns);
+        errnum = clone_init(m, c, request, spec, pid_ns, gate);
     }
     if (spec >= 0)
         (void)close(spec);
     if (pid_ns >= 0)
         (void)close(pid_ns);
+    if (gate >= 0)
+        (void)close(gate);
     if (!errnum) {
         stdio_log_open(m, c, message_string(request, TAG_LOG), message_u64(request, TAG_LOG_DIR));
         return;

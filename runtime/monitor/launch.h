@@ -17,6 +17,7 @@ struct launch {
     const struct spec *spec;            /* a private, writable mapping */
     int channel;                        /* to the monitor; -1 in the monitor itself */
     int init_pidfd;                     /* of the container that an exec enters; -1 */
+    int gate;                           /* for SPEC_GATE; -1 */
     int shm;                            /* the pod's shm, as SPEC_POD_SHM made it; -1 */
     int root;                           /* where the root file system is; SPEC_ROOT */
     bool armed;                         /* it dies with the monitor from here on */
@@ -41,7 +42,7 @@ int launch_run(struct launch *l, int *failed_op);
 
 /* What the cloned process does from its first instruction: takes its stdio, closes all else, runs the spec, reports and ends where that fails. */
 struct launch_child {
-    int spec, channel, init_pidfd, shm;
+    int spec, channel, init_pidfd, gate, shm;
     int stdio[3];
 };
 _Noreturn void launch_child(const struct launch_child *child);
@@ -112,7 +113,8 @@ forgiven(int errnum, uint64_t may)
     OP(SPEC_WAIT, launch_wait)                   \
     OP(SPEC_EXEC, launch_exec)                   \
     OP(SPEC_KEYRING, launch_keyring)             \
-    OP(SPEC_IMAGE, launch_image)
+    OP(SPEC_IMAGE, launch_image)                  \
+    OP(SPEC_GATE, launch_gate)
 
 #define LAUNCH_DECLARE(type, function) int function(struct launch *l, const struct spec_op *op);
 LAUNCH_OPS(LAUNCH_DECLARE)

@@ -153,6 +153,7 @@ struct task_plan {
     int pid_ns;      /* enter this one: a namespace's fd or a pidfd; -1: stay */
     bool new_pid_ns; /* a new one */
     int init_pidfd;  /* of the container an exec enters; -1 */
+    int gate;        /* what SPEC_GATE waits for; -1 */
 };
 /* Clone a process that carries out plan->spec; 0 or an errno. The task's cgroup must be set. */
 int task_clone(struct monitor *m, struct task *task, const struct task_plan *plan, void (*ready)(struct monitor *m, struct source *channel));

@@ -31,7 +31,7 @@ clone_process(uint64_t flags, int cgroup, int *pidfd)
 static int
 launch(struct monitor *m, struct task *task, const struct task_plan *plan, int channel)
 {
-    struct launch_child child = {.spec = plan->spec, .channel = channel, .init_pidfd = plan->init_pidfd, .shm = m->shm};
+    struct launch_child child = {.spec = plan->spec, .channel = channel, .init_pidfd = plan->init_pidfd, .gate = plan->gate, .shm = m->shm};
     for (int i = 0; i < 3; i++)
         child.stdio[i] = plan->stdio[i] >= 0 ? plan->stdio[i] : m->null;
     /* A namespace entered here is that of children cloned from now on; the monitor itself stays where it is (setns(2)). */

@@ -323,6 +323,8 @@ crate_create(struct box *box, struct crate *c, int *failed_op, struct error *err
     for (size_t i = 0; i < 4; i++)
         (void)mkdir(at("containers/%s%s", c->id, parts[i]), 0755);
     c->spec = spec_new();
+    if (c->meanwhile)
+        spec_op(c->spec, SPEC_GATE, .number = {0});
     crate_root(c->spec, c);
     crate_self(c->spec, c);
     spec_op(c->spec, SPEC_WAIT, .number = {0});
@@ -345,7 +347,9 @@ crate_create(struct box *box, struct crate *c, int *failed_op, struct error *err
                                  .log_buffer_bytes = c->log_buffer,
                                  .oom_file = oom_file,
                                  .tty = c->tty,
-                                 .stdin_open = c->stdin_open};
+                                 .stdin_open = c->stdin_open,
+                                 .meanwhile = c->meanwhile,
+                                 .arg = c->arg};
     pid_t pid;
     return link_create(box->link, &create, &pid, failed_op, err);
 }

@@ -55,6 +55,8 @@ struct crate {
     int64_t log_rate;
     size_t log_buffer; /* nonblocking */
     uid_t uid;
+    int (*meanwhile)(void *arg); /* link_create's; the spec waits for it first of all */
+    void *arg;
     int cgroup;
     struct spec_builder *spec;
 };

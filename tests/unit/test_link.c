@@ -556,6 +556,54 @@ a_log_that_cannot_be_opened_fails_the_creation(void **state)
     pod_down(&box);
 }
 
+/* A directory that the container's spec needs, made after the init had time to come and look. */
+static int
+make_source(void *arg)
+{
+    pause_ms(50);
+    return mkdir(arg, 0755);
+}
+
+static void
+the_init_waits_for_what_is_made_meanwhile(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    cleanup_free char *source = str_dup(at("late"));
+    struct box box = pod_up();
+    struct crate c = {.command = {"sleep", "100"}, .bind_source = source, .bind_target = "/late", .meanwhile = make_source, .arg = source};
+    crate_start(&box, &c);
+    struct error err = {0};
+    must(link_kill(box.link, c.id, &err), &err);
+    (void)wait_exit(c.id);
+    crate_delete(&box, &c);
+    pod_down(&box);
+    assert_int_equal(rmdir(source), 0);
+}
+
+static int
+make_nothing(void *arg)
+{
+    (void)arg;
+    return -1;
+}
+
+static void
+what_cannot_be_made_meanwhile_fails_the_creation(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    struct error err = {0};
+    int failed_op;
+    struct box box = pod_up();
+    struct crate c = {.command = {"true"}, .meanwhile = make_nothing};
+    assert_int_equal(crate_create(&box, &c, &failed_op, &err), -1);
+    assert_int_equal(failed_op, 0);
+    assert_int_equal(err.errnum, ECANCELED);
+    crate_gone(&c);
+    pod_down(&box);
+}
+
 int
 main(void)
 {
@@ -580,6 +628,8 @@ main(void)
         cmocka_unit_test(a_killed_monitor_is_seen_and_its_containers_die_with_it),
         cmocka_unit_test(a_pod_that_ends_takes_its_containers_along),
         cmocka_unit_test(a_log_that_cannot_be_opened_fails_the_creation),
+        cmocka_unit_test(the_init_waits_for_what_is_made_meanwhile),
+        cmocka_unit_test(what_cannot_be_made_meanwhile_fails_the_creation),
     };
     return cmocka_run_group_tests(tests, node_up, node_down);
 }
