@@ -131,6 +131,14 @@ func needNetwork(t *testing.T) {
 	}
 }
 
+// needSpeed skips a test of how long something takes, where that says nothing.
+func needSpeed(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CRISP_TEST_SLOW") != "" {
+		t.Skip("this kernel runs in a process: what takes how long says nothing here")
+	}
+}
+
 func spec(name string) *cri.ImageSpec { return &cri.ImageSpec{Image: name} }
 
 // within gives a context for one call of a test.
