@@ -29,7 +29,7 @@ struct making {
     struct container *container;
     struct runtime_handler handler;
     struct devices devices;
-    int hold; /* write end of the pipe of what is in its scope until its init is; -1 */
+    int hold;          /* write end of the pipe of what is in its scope until its init is; -1 */
     struct error late; /* of what is made while the init is on its way */
 };
 

@@ -212,29 +212,6 @@ func TestUpdateOfEveryLimit(t *testing.T) {
 	}
 }
 
-// Keys of cgroup v2 go to the files of that name; where v1 has the controller they mean nothing and are refused.
-func TestUnifiedKeys(t *testing.T) {
-	leaveNothing(t)
-	p := newPod(t)
-	config := containerConfig("main", "sleep", "1000")
-	config.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 64 << 20, Unified: map[string]string{"memory.high": "50331648", "memory.oom.group": "1"}}
-	c, err := p.tryCreate(t, config)
-	if !onlyV2() {
-		fails(t, err, is(codes.InvalidArgument), "memory.", "v1")
-		return
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.start(t)
-	if got := cgroupFile(t, c.hostPid(t), "memory", "", "memory.high"); got != "50331648" {
-		t.Errorf("memory.high: %s", got)
-	}
-	if got := c.status(t).Resources.GetLinux().GetUnified()["memory.oom.group"]; got != "1" {
-		t.Errorf("in the status: %s", got)
-	}
-}
-
 func TestHugepageLimits(t *testing.T) {
 	leaveNothing(t)
 	sizes, _ := filepath.Glob("/sys/kernel/mm/hugepages/hugepages-2048kB")
