@@ -42,7 +42,7 @@ enum pull_field {
     PULL_ERROR_KIND = 16,
     PULL_ERROR_ERRNO = 17,
     PULL_ERROR_MESSAGE = 18,
-    PULL_BLOB = 19, /* repeated, for each chain id, with keep_layer_blobs: the blob's file in the session's directory, "" when it was there */
+    PULL_BLOB = 19, /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
 };
 
 enum { PULL_SOCKET_FD = 3 }; /* where crisp-pull finds its end */

@@ -30,7 +30,8 @@
 #define IDLE_NS (5 * NS_PER_SECOND)
 
 enum {
-    END_MS = 3000,  /* that crisp-pull has to end by itself after its socket was closed */
+    END_MS = 3000, /* that crisp-pull has to end by itself after its socket was closed */
+    PARTIAL_SECONDS = 3600,
     SEND_MS = 2000, /* a crisp-pull that reads nothing for so long hangs, and is killed */
 };
 
@@ -295,12 +296,25 @@ clear_incoming(struct pulls *pulls)
             log_warn("half a download can't be deleted", "path", path, "error", err.message);
 }
 
+/* Half blobs that no pull went on with for long. */
+static void
+clear_partial(struct pulls *pulls)
+{
+    struct stat st;
+    cleanup_free char *path = str_printf("%s/images/partial", pulls->images->root);
+    cleanup_closedir DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && time(NULL) - st.st_mtime > PARTIAL_SECONDS)
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+}
+
 static void
 make_arguments(const struct pulls *pulls, struct strv *argv)
 {
     const struct images *images = pulls->images;
     strv_add(argv, images->pull_program);
     strv_addf(argv, "--incoming=%s/images/incoming/%s", images->root, pulls->session_name);
+    strv_addf(argv, "--partial=%s/images/partial", images->root);
     strv_addf(argv, "--layers=%s", images->layers_path);
     strv_addf(argv, "--blobs=%s/images/blobs", images->root);
     strv_addf(argv, "--downloads=%lld", (long long)images->parallel_downloads);
@@ -389,6 +403,7 @@ end_process(struct pulls *pulls, struct error *why)
     if (pulls->session >= 0)
         (void)close(steal(pulls->session));
     clear_incoming(pulls);
+    clear_partial(pulls);
     bool killed = info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
     (void)error_set(why, ERR_INTERNAL, "crisp-pull ended in the middle (%s %d); try again", killed ? "signal" : "status", info.si_status);
 }
@@ -594,6 +609,7 @@ run(void *arg)
 {
     struct pulls *pulls = arg;
     clear_incoming(pulls);
+    clear_partial(pulls);
     for (;;) {
         bool closing;
         int timeout = idle_ms(pulls, &closing);

@@ -243,12 +243,8 @@ send_done(struct pull *pull, struct error *err)
         message_put_string(m, PULL_INCOMING, w->shared ? shared_layer_name(w->shared) : "");
         message_put_u64(m, PULL_BYTES, bytes);
         message_put_u64(m, PULL_INODES, inodes);
-        if (pull->context->keep_blobs) {
-            char blob[32] = "";
-            if (w->shared)
-                shared_layer_blob(w->shared, blob);
-            message_put_string(m, PULL_BLOB, blob);
-        }
+        if (pull->context->keep_blobs)
+            message_put_string(m, PULL_BLOB, w->shared && shared_layer_blob_kept(w->shared) ? "kept" : "");
     }
     TRY(check_cancelled(pull, err));
     return message_send(pull->context->socket, m, err);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "imageservice/pull/limits.h"
@@ -415,15 +416,37 @@ check_blob(const struct registry *registry, const struct descriptor *descriptor,
 }
 
 static int
-fetch_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
-           bool *corrupt, struct error *err)
+replay(int partial, const struct http_scope *scope, struct stream *stream, struct error *err)
+{
+    while (stream->offset < stream->size) {
+        size_t length;
+        char *room = ring_room(stream->ring, &length);
+        if (!room || atomic_load(&scope->cancelled))
+            return error_set(err, ERR_CANCELLED, room ? "the pull was cancelled" : "unpacking ended early");
+        size_t left = (size_t)(stream->size - stream->offset);
+        ssize_t n = pread(partial, room, length < left ? length : left, stream->offset);
+        if (n <= 0)
+            return n < 0 ? error_errno(err, errno, "read what came of it before") : 0;
+        digest_add(stream->digest, room, (size_t)n);
+        ring_push(stream->ring, (size_t)n);
+        stream->offset += n;
+    }
+    return 0;
+}
+
+static int
+fetch_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, int partial,
+           struct ring *ring, bool *corrupt, struct error *err)
 {
     cleanup(digest_freep) struct digest *digest = digest_new(descriptor->digest);
     cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
     struct stream stream = {.ring = ring, .digest = digest, .size = descriptor->size};
     struct question q = {registry, scope, path, NULL, LIMIT_ERROR_BODY_BYTES, &stream};
     cleanup_response struct http_response response = {0};
-    if (ask(&q, first, &response, err) < 0) {
+    if (partial >= 0 && replay(partial, scope, &stream, err) < 0)
+        return error_prefix(err, "layer %s", descriptor->digest);
+    bool whole = partial >= 0 && stream.offset == stream.size;
+    if (!whole && ask(&q, first, &response, err) < 0) {
         *corrupt = stream.wrong.kind == ERR_INTERNAL;
         return error_prefix(err, "fetch layer %s", descriptor->digest);
     }
@@ -431,11 +454,11 @@ fetch_blob(struct registry *registry, const struct http_scope *scope, const stru
 }
 
 int
-registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
-              bool *corrupt, struct error *err)
+registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, int partial,
+              struct ring *ring, bool *corrupt, struct error *err)
 {
     *corrupt = false;
-    if (fetch_blob(registry, scope, descriptor, first, ring, corrupt, err) < 0) {
+    if (fetch_blob(registry, scope, descriptor, first, partial, ring, corrupt, err) < 0) {
         ring_fail(ring, err);
         return -1;
     }
