@@ -36,8 +36,8 @@ enum pull_field {
     PULL_INCOMING = 10,    /* repeated, for each chain id: its directory below the session's, "" when it was there */
     PULL_BYTES = 11,       /* repeated, for each chain id */
     PULL_INODES = 12,      /* repeated, for each chain id */
-    PULL_REPO_DIGEST = 13, /* of what the reference names: the index's, where there is one */
-    PULL_MANIFEST_DIGEST = 14,
+    PULL_REPO_DIGEST = 13, /* of what the reference names: the index's, where there is one. PULL_START: repeated, what it named when it was pulled */
+    PULL_MANIFEST_DIGEST = 14, /* PULL_START: of what is here for these */
     PULL_CONFIG_DIGEST = 15,
     PULL_ERROR_KIND = 16,
     PULL_ERROR_ERRNO = 17,

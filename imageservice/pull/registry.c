@@ -37,6 +37,7 @@ struct question {
     const char *path; /* "manifests/latest" */
     const char *accept;
     size_t body_limit;
+    bool head;
     struct stream *stream; /* NULL: into the response */
 };
 
@@ -208,6 +209,7 @@ ask_once(const struct question *q, size_t at, const char *authorization, struct 
         q->stream->fresh = true;
     struct http_request request = {
         .url = url,
+        .head = q->head,
         .authorization = authorization,
         .headers = &headers,
         .private_headers = &host->headers,
@@ -364,7 +366,7 @@ registry_manifest(struct registry *registry, const struct http_scope *scope, con
 {
     cleanup_free char *path = str_printf("manifests/%s", which);
     cleanup_free char *step = str_printf("fetch manifest %s", which);
-    struct question q = {registry, scope, path, manifest_accept, LIMIT_MANIFEST_BYTES, NULL};
+    struct question q = {.registry = registry, .scope = scope, .path = path, .accept = manifest_accept, .body_limit = LIMIT_MANIFEST_BYTES};
     cleanup_response struct http_response response = {0};
     if (ask(&q, 0, &response, err) < 0)
         return error_prefix(err, "%s", step);
@@ -381,11 +383,25 @@ registry_manifest(struct registry *registry, const struct http_scope *scope, con
 }
 
 int
+registry_digest(struct registry *registry, const struct http_scope *scope, const char *which, char out[DIGEST_SIZE], struct error *err)
+{
+    cleanup_free char *path = str_printf("manifests/%s", which);
+    struct question q = {.registry = registry, .scope = scope, .path = path, .accept = manifest_accept, .head = true};
+    cleanup_response struct http_response response = {0};
+    if (ask(&q, 0, &response, err) < 0)
+        return error_prefix(err, "look up manifest %s", which);
+    if (!response.content_digest || !digest_valid(response.content_digest))
+        return 0;
+    (void)strcpy(out, response.content_digest);
+    return 1;
+}
+
+int
 registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
                 struct error *err)
 {
     cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
-    struct question q = {registry, scope, path, NULL, LIMIT_MANIFEST_BYTES, NULL};
+    struct question q = {.registry = registry, .scope = scope, .path = path, .body_limit = LIMIT_MANIFEST_BYTES};
     cleanup_response struct http_response response = {0};
     if (descriptor->size > LIMIT_MANIFEST_BYTES)
         return error_set(err, ERR_INVALID, "configuration %s: larger than %d MiB", descriptor->digest, LIMIT_MANIFEST_BYTES >> 20);
@@ -441,7 +457,7 @@ fetch_blob(struct registry *registry, const struct http_scope *scope, const stru
     cleanup(digest_freep) struct digest *digest = digest_new(descriptor->digest);
     cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
     struct stream stream = {.ring = ring, .digest = digest, .size = descriptor->size};
-    struct question q = {registry, scope, path, NULL, LIMIT_ERROR_BODY_BYTES, &stream};
+    struct question q = {.registry = registry, .scope = scope, .path = path, .body_limit = LIMIT_ERROR_BODY_BYTES, .stream = &stream};
     cleanup_response struct http_response response = {0};
     if (partial >= 0 && replay(partial, scope, &stream, err) < 0)
         return error_prefix(err, "layer %s", descriptor->digest);

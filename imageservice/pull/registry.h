@@ -39,6 +39,8 @@ size_t registry_host_count(const struct registry *registry);
 
 /* The manifest or index of a tag or digest, its digest verified where one is known. */
 int registry_manifest(struct registry *registry, const struct http_scope *scope, const char *which, struct document *out, struct error *err);
+/* The digest of what `which` names there, by HEAD, which registries' limits on pulls don't count. 1, or 0 where the registry doesn't say. */
+int registry_digest(struct registry *registry, const struct http_scope *scope, const char *which, char out[DIGEST_SIZE], struct error *err);
 /* A configuration: a small blob of known digest and size. */
 int registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
                     struct error *err);

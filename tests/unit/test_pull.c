@@ -232,6 +232,7 @@ what_is_here_is_not_fetched_again(void **state)
     cleanup_free char *second = must_pull(at("again"));
     assert_string_equal(first, second);
     assert_int_equal(fake_registry_count(registry, NULL), 1);
+    assert_int_equal(fake_registry_count(registry, "HEAD /v2/again/manifests/latest"), 1); /* which counts as no pull */
     cleanup_free char *third = must_pull(at("other"));
     assert_string_equal(third, other);
     assert_int_equal(fake_registry_count(registry, "other/blobs"), 1); /* its configuration */
@@ -286,30 +287,6 @@ pulls_of_one_image_at_once_are_one_and_share_layers_with_others(void **state)
     assert_int_equal(count_in("layers"), 2);
 }
 
-static void
-an_index_leads_to_the_manifest_for_this_machine(void **state)
-{
-    (void)state;
-    cleanup_layer struct fake_layer *one = base_layer();
-    char digest[80], index_digest[DIGEST_SIZE];
-    cleanup_free char *id = fake_registry_put(registry, "multi", "inner", (const struct fake_layer *const[]){one}, 1, "", digest);
-    cleanup_free char *index =
-        str_printf("{\"schemaVersion\":2,\"mediaType\":\"application/vnd.docker.distribution.manifest.list.v2+json\",\"manifests\":["
-                   "{\"digest\":\"sha256:%064d\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}},"
-                   "{\"digest\":\"%s\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}]}",
-                   0, digest);
-    digest_of(NULL, index, strlen(index), index_digest);
-    fake_registry_put_manifest(registry, "multi", "latest", "application/vnd.docker.distribution.manifest.list.v2+json", index);
-    cleanup_free char *pulled = must_pull(at("multi"));
-    assert_string_equal(pulled, id);
-    struct error err = {0};
-    const struct image *image = images_find(images, at("multi"), &err);
-    assert_non_null(strstr(image->repo_digests.items[0], index_digest));
-    image_release(image);
-}
-
-/* ---- Errors ---- */
-
 struct fault {
     const char *part; /* of the path */
     int status;
@@ -336,6 +313,39 @@ faulty(void *arg, const struct fake_request *request, struct fake_reply *reply)
     if (fault->cut_at)
         reply->cut_at = fault->cut_at;
 }
+
+static void
+an_index_leads_to_the_manifest_for_this_machine(void **state)
+{
+    (void)state;
+    cleanup_layer struct fake_layer *one = base_layer();
+    char digest[80], index_digest[DIGEST_SIZE];
+    cleanup_free char *id = fake_registry_put(registry, "multi", "inner", (const struct fake_layer *const[]){one}, 1, "", digest);
+    cleanup_free char *index =
+        str_printf("{\"schemaVersion\":2,\"mediaType\":\"application/vnd.docker.distribution.manifest.list.v2+json\",\"manifests\":["
+                   "{\"digest\":\"sha256:%064d\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}},"
+                   "{\"digest\":\"%s\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}]}",
+                   0, digest);
+    digest_of(NULL, index, strlen(index), index_digest);
+    fake_registry_put_manifest(registry, "multi", "latest", "application/vnd.docker.distribution.manifest.list.v2+json", index);
+    cleanup_free char *pulled = must_pull(at("multi"));
+    assert_string_equal(pulled, id);
+    struct error err = {0};
+    const struct image *image = images_find(images, at("multi"), &err);
+    assert_non_null(strstr(image->repo_digests.items[0], index_digest));
+    image_release(image);
+    /* Once more: the index is not even looked at, as long as the registry says that it is the same. */
+    fake_registry_hook(registry, NULL, NULL);
+    free(must_pull(at("multi")));
+    assert_int_equal(fake_registry_count(registry, "GET"), 0);
+    struct fault without_digest = {.part = "/manifests/latest",
+                                   .headers = "Content-Type: application/vnd.docker.distribution.manifest.list.v2+json\r\n"};
+    fake_registry_hook(registry, faulty, &without_digest);
+    free(must_pull(at("multi")));
+    assert_int_equal(fake_registry_count(registry, "GET"), 1);
+}
+
+/* ---- Errors ---- */
 
 static void
 each_refusal_has_its_kind_and_the_registrys_words(void **state)
