@@ -290,6 +290,9 @@ outcome(struct fetch *f, int transferred, bool *corrupt, struct error *err)
     if (transferred < 0 && err->kind != ERR_CANCELLED)
         return -1;
     if (!f->unpacked) {
+        /* Broken off before the digest could tell: nonsense may be the host's, not the image's. */
+        if (transferred < 0 && (f->failure.kind == ERR_INVALID || f->failure.kind == ERR_UNSUPPORTED))
+            *corrupt = true;
         if (f->failure.kind != ERR_CANCELLED)
             *err = f->failure;
         return error_prefix(err, "unpack layer %s", f->shared->descriptor.digest);
