@@ -7,6 +7,7 @@
  * On disk, below `root`:
  *   images/index.json           the names and images, replaced as a whole
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
+ *   images/partial/             half blobs, for the next pull to go on with
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)
  * A layer is found by its chain id (OCI image spec, "Layer ChainID") and shared by every image that has it.
  *

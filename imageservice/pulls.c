@@ -26,11 +26,13 @@
 #include "imageservice/digest.h"
 #include "imageservice/images_inside.h"
 #include "imageservice/protocol.h"
+#include "imageservice/reference.h"
 
 #define IDLE_NS (5 * NS_PER_SECOND)
 
 enum {
-    END_MS = 3000,  /* that crisp-pull has to end by itself after its socket was closed */
+    END_MS = 3000, /* that crisp-pull has to end by itself after its socket was closed */
+    PARTIAL_SECONDS = 3600,
     SEND_MS = 2000, /* a crisp-pull that reads nothing for so long hangs, and is killed */
 };
 
@@ -86,12 +88,27 @@ put_secret(struct message *m, enum pull_field field, const char *secret)
         message_put_string(m, (uint16_t)field, secret);
 }
 
+/* What the reference names here already, in the digests of its own repository. */
+static void
+put_known(struct message *m, const char *reference, const struct image_record *known)
+{
+    cleanup_reference struct reference parsed = {0};
+    if (!known || reference_parse(reference, &parsed, NULL) < 0)
+        return;
+    cleanup_free char *repository = reference_name(&parsed), *prefix = str_printf("%s@", repository);
+    for (size_t i = 0; i < known->image.repo_digests.count; i++)
+        if (str_starts(known->image.repo_digests.items[i], prefix))
+            message_put_string(m, PULL_REPO_DIGEST, known->image.repo_digests.items[i] + strlen(prefix));
+    message_put_string(m, PULL_MANIFEST_DIGEST, known->manifest_digest);
+}
+
 static struct message *
-start_message(uint32_t serial, const char *reference, const struct image_auth *auth)
+start_message(uint32_t serial, const char *reference, const struct image_auth *auth, const struct image_record *known)
 {
     struct message *m = mem_alloc(sizeof *m);
     message_begin(m, PULL_START, serial);
     message_put_string(m, PULL_REFERENCE, reference);
+    put_known(m, reference, known);
     if (auth) {
         put_secret(m, PULL_USERNAME, auth->username);
         put_secret(m, PULL_PASSWORD, auth->password);
@@ -116,7 +133,7 @@ static char *
 key_of(const char *reference, const struct image_auth *auth)
 {
     char digest[DIGEST_SIZE];
-    struct message *m = start_message(0, reference, auth);
+    struct message *m = start_message(0, reference, auth, NULL);
     digest_of(NULL, m->data, m->length <= MESSAGE_MAX ? m->length : 0, digest);
     wipe_message(m);
     return str_dup(digest);
@@ -124,7 +141,7 @@ key_of(const char *reference, const struct image_auth *auth)
 
 /* With the lock held. */
 static struct pull *
-find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth)
+find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct image_record *known)
 {
     cleanup_free char *key = key_of(reference, auth);
     struct pull *pull = pulls->all;
@@ -136,7 +153,7 @@ find_or_add(struct pulls *pulls, const char *reference, const struct image_auth 
     pull->serial = ++pulls->serial;
     pull->key = steal(key);
     pull->reference = str_dup(reference);
-    pull->start = start_message(pull->serial, reference, auth);
+    pull->start = start_message(pull->serial, reference, auth, known);
     pull->next = pulls->all;
     pulls->all = pull;
     return pull;
@@ -145,10 +162,11 @@ find_or_add(struct pulls *pulls, const char *reference, const struct image_auth 
 static int
 join(struct pulls *pulls, const char *reference, const struct image_auth *auth, struct waiter *waiter, struct pull **out, struct error *err)
 {
+    cleanup(index_unrefp) struct index *index = images_index(pulls->images);
     (void)pthread_mutex_lock(&pulls->lock);
     bool closing = pulls->closing;
     if (!closing) {
-        *out = find_or_add(pulls, reference, auth);
+        *out = find_or_add(pulls, reference, auth, index_find_name(index, reference));
         waiter->next = (*out)->waiters;
         (*out)->waiters = waiter;
     }
@@ -295,12 +313,25 @@ clear_incoming(struct pulls *pulls)
             log_warn("half a download can't be deleted", "path", path, "error", err.message);
 }
 
+/* Half blobs that no pull went on with for long. */
+static void
+clear_partial(struct pulls *pulls)
+{
+    struct stat st;
+    cleanup_free char *path = str_printf("%s/images/partial", pulls->images->root);
+    cleanup_closedir DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && time(NULL) - st.st_mtime > PARTIAL_SECONDS)
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+}
+
 static void
 make_arguments(const struct pulls *pulls, struct strv *argv)
 {
     const struct images *images = pulls->images;
     strv_add(argv, images->pull_program);
     strv_addf(argv, "--incoming=%s/images/incoming/%s", images->root, pulls->session_name);
+    strv_addf(argv, "--partial=%s/images/partial", images->root);
     strv_addf(argv, "--layers=%s", images->layers_path);
     strv_addf(argv, "--blobs=%s/images/blobs", images->root);
     strv_addf(argv, "--downloads=%lld", (long long)images->parallel_downloads);
@@ -389,6 +420,7 @@ end_process(struct pulls *pulls, struct error *why)
     if (pulls->session >= 0)
         (void)close(steal(pulls->session));
     clear_incoming(pulls);
+    clear_partial(pulls);
     bool killed = info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
     (void)error_set(why, ERR_INTERNAL, "crisp-pull ended in the middle (%s %d); try again", killed ? "signal" : "status", info.si_status);
 }
@@ -594,6 +626,7 @@ run(void *arg)
 {
     struct pulls *pulls = arg;
     clear_incoming(pulls);
+    clear_partial(pulls);
     for (;;) {
         bool closing;
         int timeout = idle_ms(pulls, &closing);

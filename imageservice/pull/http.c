@@ -369,6 +369,7 @@ set_options(struct transfer *t, const char *url, bool same_origin)
     (void)curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
     (void)curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     (void)curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+    (void)curl_easy_setopt(easy, CURLOPT_NOBODY, (long)r->head);
     if (r->form)
         (void)curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, r->form);
     if (is_on_loopback(url))

@@ -63,7 +63,8 @@ struct http_response {
 
 struct http_request {
     const char *url;
-    const char *form;                   /* body of a POST; NULL: GET */
+    const char *form;                   /* body of a POST; NULL: GET, or */
+    bool head;                          /* HEAD */
     const char *authorization;          /* value of the header; NULL none */
     const struct strv *headers;         /* whole lines */
     const struct strv *private_headers; /* whole lines, only for this origin; may be NULL */

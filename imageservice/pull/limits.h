@@ -5,6 +5,7 @@ enum {
     LIMIT_MANIFEST_BYTES = 4 << 20,    /* manifests and configurations; what registries take (distribution spec) */
     LIMIT_ERROR_BODY_BYTES = 16 << 10, /* of a registry's error answer */
     LIMIT_TOKEN_BYTES = 64 << 10,      /* a token server's answer */
+    LIMIT_PARTIAL_BYTES = 8 << 20,     /* of a smaller blob nothing is kept when its pull breaks off */
     LIMIT_TOKENS = 64,                 /* kept for pulls to come */
     LIMIT_TOKEN_SECONDS = 60,          /* that a token is good for whose server doesn't say (distribution spec) */
     LIMIT_ENTRIES = 8 << 20,           /* of one layer: more inodes than an image has use for */

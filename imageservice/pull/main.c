@@ -1,6 +1,6 @@
 /* crisp-pull: fetches and unpacks images for crispd. One process serves all pulls of the moment; crispd ends it by closing the socket.
  *
- *   crisp-pull --incoming DIR --layers DIR --blobs DIR [--certs DIR]… [--downloads N] [--per-pull N] [--stall SECONDS]
+ *   crisp-pull --incoming DIR --partial DIR --layers DIR --blobs DIR [--certs DIR]… [--downloads N] [--per-pull N] [--stall SECONDS]
  *              [--least-rate BYTES] [--keep-blobs]
  *
  * The socket is fd PULL_SOCKET_FD. Order matters: the sandbox is entered while there is one thread, and before anybody's bytes are read. */
@@ -30,16 +30,25 @@ static int
 read_arguments(int argc, char **argv, struct arguments *out, struct error *err)
 {
     static const struct option options[] = {
-        {"incoming", required_argument, NULL, 'i'},  {"layers", required_argument, NULL, 'l'},
-        {"blobs", required_argument, NULL, 'b'},     {"certs", required_argument, NULL, 'c'},
-        {"downloads", required_argument, NULL, 'd'}, {"per-pull", required_argument, NULL, 'p'},
-        {"stall", required_argument, NULL, 's'},     {"least-rate", required_argument, NULL, 'r'},
-        {"keep-blobs", no_argument, NULL, 'k'},      {NULL, 0, NULL, 0},
+        {"incoming", required_argument, NULL, 'i'},
+        {"partial", required_argument, NULL, 'h'},
+        {"layers", required_argument, NULL, 'l'},
+        {"blobs", required_argument, NULL, 'b'},
+        {"certs", required_argument, NULL, 'c'},
+        {"downloads", required_argument, NULL, 'd'},
+        {"per-pull", required_argument, NULL, 'p'},
+        {"stall", required_argument, NULL, 's'},
+        {"least-rate", required_argument, NULL, 'r'},
+        {"keep-blobs", no_argument, NULL, 'k'},
+        {NULL, 0, NULL, 0},
     };
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case 'i':
             out->sandbox.incoming = optarg;
+            break;
+        case 'h':
+            out->sandbox.partial = optarg;
             break;
         case 'l':
             out->sandbox.layers = optarg;
@@ -72,7 +81,8 @@ read_arguments(int argc, char **argv, struct arguments *out, struct error *err)
     hosts_files_elsewhere(&out->certs_dirs, &out->certificates);
     out->sandbox.certs_dirs = &out->certs_dirs;
     out->sandbox.certificates = &out->certificates;
-    if (!out->sandbox.incoming || !out->sandbox.layers || !out->sandbox.blobs || !out->downloads || !out->per_pull || !out->stall_seconds)
+    const struct sandbox *s = &out->sandbox;
+    if (!s->incoming || !s->partial || !s->layers || !s->blobs || !out->downloads || !out->per_pull || !out->stall_seconds)
         return error_set(err, ERR_INVALID, "arguments are missing: crispd starts this program");
     return 0;
 }
@@ -86,12 +96,14 @@ open_context(const struct arguments *arguments, struct pull_context *out, struct
     out->incoming = TRY(file_open(AT_FDCWD, SANDBOX_INCOMING, O_RDONLY | O_DIRECTORY, 0, err));
     out->layers_dir = TRY(file_open(AT_FDCWD, SANDBOX_LAYERS, O_RDONLY | O_DIRECTORY, 0, err));
     out->blobs_dir = TRY(file_open(AT_FDCWD, SANDBOX_BLOBS, O_RDONLY | O_DIRECTORY, 0, err));
+    int partial = TRY(file_open(AT_FDCWD, SANDBOX_PARTIAL, O_RDONLY | O_DIRECTORY, 0, err));
     struct http_options rate = {.least_rate = (int64_t)arguments->least_rate, .stall_seconds = (int64_t)arguments->stall_seconds};
     out->registries.tokens = tokens_new();
     out->registries.http = TRY_PTR(http_start(&rate, err));
     struct layers_options options = {
         .http = out->registries.http,
         .incoming = out->incoming,
+        .partial = partial,
         .downloads = (unsigned)arguments->downloads,
         .per_pull = (unsigned)arguments->per_pull,
         .keep_blobs = arguments->keep_blobs,

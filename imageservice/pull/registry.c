@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "imageservice/pull/limits.h"
@@ -36,6 +37,7 @@ struct question {
     const char *path; /* "manifests/latest" */
     const char *accept;
     size_t body_limit;
+    bool head;
     struct stream *stream; /* NULL: into the response */
 };
 
@@ -207,6 +209,7 @@ ask_once(const struct question *q, size_t at, const char *authorization, struct 
         q->stream->fresh = true;
     struct http_request request = {
         .url = url,
+        .head = q->head,
         .authorization = authorization,
         .headers = &headers,
         .private_headers = &host->headers,
@@ -363,7 +366,7 @@ registry_manifest(struct registry *registry, const struct http_scope *scope, con
 {
     cleanup_free char *path = str_printf("manifests/%s", which);
     cleanup_free char *step = str_printf("fetch manifest %s", which);
-    struct question q = {registry, scope, path, manifest_accept, LIMIT_MANIFEST_BYTES, NULL};
+    struct question q = {.registry = registry, .scope = scope, .path = path, .accept = manifest_accept, .body_limit = LIMIT_MANIFEST_BYTES};
     cleanup_response struct http_response response = {0};
     if (ask(&q, 0, &response, err) < 0)
         return error_prefix(err, "%s", step);
@@ -380,11 +383,25 @@ registry_manifest(struct registry *registry, const struct http_scope *scope, con
 }
 
 int
+registry_digest(struct registry *registry, const struct http_scope *scope, const char *which, char out[DIGEST_SIZE], struct error *err)
+{
+    cleanup_free char *path = str_printf("manifests/%s", which);
+    struct question q = {.registry = registry, .scope = scope, .path = path, .accept = manifest_accept, .head = true};
+    cleanup_response struct http_response response = {0};
+    if (ask(&q, 0, &response, err) < 0)
+        return error_prefix(err, "look up manifest %s", which);
+    if (!response.content_digest || !digest_valid(response.content_digest))
+        return 0;
+    (void)strcpy(out, response.content_digest);
+    return 1;
+}
+
+int
 registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
                 struct error *err)
 {
     cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
-    struct question q = {registry, scope, path, NULL, LIMIT_MANIFEST_BYTES, NULL};
+    struct question q = {.registry = registry, .scope = scope, .path = path, .body_limit = LIMIT_MANIFEST_BYTES};
     cleanup_response struct http_response response = {0};
     if (descriptor->size > LIMIT_MANIFEST_BYTES)
         return error_set(err, ERR_INVALID, "configuration %s: larger than %d MiB", descriptor->digest, LIMIT_MANIFEST_BYTES >> 20);
@@ -415,15 +432,37 @@ check_blob(const struct registry *registry, const struct descriptor *descriptor,
 }
 
 static int
-fetch_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
-           bool *corrupt, struct error *err)
+replay(int partial, const struct http_scope *scope, struct stream *stream, struct error *err)
+{
+    while (stream->offset < stream->size) {
+        size_t length;
+        char *room = ring_room(stream->ring, &length);
+        if (!room || atomic_load(&scope->cancelled))
+            return error_set(err, ERR_CANCELLED, room ? "the pull was cancelled" : "unpacking ended early");
+        size_t left = (size_t)(stream->size - stream->offset);
+        ssize_t n = pread(partial, room, length < left ? length : left, stream->offset);
+        if (n <= 0)
+            return n < 0 ? error_errno(err, errno, "read what came of it before") : 0;
+        digest_add(stream->digest, room, (size_t)n);
+        ring_push(stream->ring, (size_t)n);
+        stream->offset += n;
+    }
+    return 0;
+}
+
+static int
+fetch_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, int partial,
+           struct ring *ring, bool *corrupt, struct error *err)
 {
     cleanup(digest_freep) struct digest *digest = digest_new(descriptor->digest);
     cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
     struct stream stream = {.ring = ring, .digest = digest, .size = descriptor->size};
-    struct question q = {registry, scope, path, NULL, LIMIT_ERROR_BODY_BYTES, &stream};
+    struct question q = {.registry = registry, .scope = scope, .path = path, .body_limit = LIMIT_ERROR_BODY_BYTES, .stream = &stream};
     cleanup_response struct http_response response = {0};
-    if (ask(&q, first, &response, err) < 0) {
+    if (partial >= 0 && replay(partial, scope, &stream, err) < 0)
+        return error_prefix(err, "layer %s", descriptor->digest);
+    bool whole = partial >= 0 && stream.offset == stream.size;
+    if (!whole && ask(&q, first, &response, err) < 0) {
         *corrupt = stream.wrong.kind == ERR_INTERNAL;
         return error_prefix(err, "fetch layer %s", descriptor->digest);
     }
@@ -431,11 +470,11 @@ fetch_blob(struct registry *registry, const struct http_scope *scope, const stru
 }
 
 int
-registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
-              bool *corrupt, struct error *err)
+registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, int partial,
+              struct ring *ring, bool *corrupt, struct error *err)
 {
     *corrupt = false;
-    if (fetch_blob(registry, scope, descriptor, first, ring, corrupt, err) < 0) {
+    if (fetch_blob(registry, scope, descriptor, first, partial, ring, corrupt, err) < 0) {
         ring_fail(ring, err);
         return -1;
     }

@@ -138,6 +138,7 @@ static const int allowed_calls[] = {
     SCMP_SYS(sendfile),
     SCMP_SYS(umask),
     SCMP_SYS(fallocate),
+    SCMP_SYS(flock),
     SCMP_SYS(copy_file_range),
     /* the network and crispd */
     SCMP_SYS(connect),
@@ -240,6 +241,7 @@ show_all(struct view *view, const struct sandbox *sandbox, struct error *err)
 {
     const uint64_t inert = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
     TRY(show(view, sandbox->incoming, SANDBOX_INCOMING, inert, err));
+    TRY(show(view, sandbox->partial, SANDBOX_PARTIAL, inert, err));
     TRY(show(view, sandbox->layers, SANDBOX_LAYERS, inert | MOUNT_ATTR_RDONLY, err));
     TRY(show(view, sandbox->blobs, SANDBOX_BLOBS, inert | MOUNT_ATTR_RDONLY, err));
     for (size_t i = 0; i < sizeof read_only_paths / sizeof *read_only_paths; i++)
