@@ -2,8 +2,8 @@
  *
  * One thread runs one epoll loop (main.c) over sources (source.h): the connection to crispd (connection.c), the channel to each process that is
  * being launched (task.c), the containers' output (stdio.c), the death of children (reap.c), and what the two writers have finished (writer.h). All
- * of its memory is one mapping, made at the start and touched as it is used: nothing is allocated later. It has no log: what a person should know
- * goes to crispd as a warning. */
+ * of its memory is one mapping, made at the start and touched as it is used: nothing is allocated later, but for the backlog of a nonblocking
+ * container (backlog.h). It has no log: what a person should know goes to crispd as a warning. */
 #pragma once
 
 #include <limits.h>

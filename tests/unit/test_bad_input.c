@@ -37,12 +37,9 @@ static int
 tear_down(void **state)
 {
     (void)state;
-    if (!world.rt)
-        return 0;
-    (void)pod_remove(world.rt, pod, NULL, NULL);
-    world_close(&world);
-    world_unmake(&world);
-    return 0;
+    if (world.rt)
+        (void)pod_remove(world.rt, pod, NULL, NULL);
+    return world_end(&world);
 }
 
 static struct container_config *

@@ -25,7 +25,7 @@ static const struct old {
     enum protocol_type type;
     const unsigned char *bytes;
     size_t length;
-    struct { enum protocol_tag tag; uint64_t number; const char *text; } fields[8];
+    struct { uint16_t tag; uint64_t number; const char *text; } fields[8];
 } old[] = {
     {PROTOCOL_ANSWER, BYTES(HEAD(1, 9), NUMBER(1, 2), NUMBER(2, 3), TEXT(3, 'i', 't'), TEXT(17, 'n', 'o'), NUMBER(8, 77), NUMBER(9, 5), NUMBER(11, 137)),
      {{TAG_ERRNUM, 2, NULL}, {TAG_FAILED_OP, 3, NULL}, {TAG_WORDS, 0, "it"}, {TAG_REFUSAL, 0, "no"}, {TAG_PID, 77, NULL}, {TAG_STARTED_NS, 5, NULL},

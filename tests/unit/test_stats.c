@@ -29,14 +29,7 @@ static int
 tear_down(void **state)
 {
     (void)state;
-    if (!world.rt)
-        return 0;
-    const char *left = world_leftovers(&world);
-    world_close(&world);
-    world_unmake(&world);
-    if (*left)
-        print_error("left over:\n%s", left);
-    return *left ? -1 : 0;
+    return world_end(&world);
 }
 
 /* A pod with a container that computes, in a cgroup of its own or in the one that is everybody's. */
