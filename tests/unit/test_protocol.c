@@ -48,6 +48,7 @@ static const struct old {
     {PROTOCOL_EXEC_KILL, BYTES(HEAD(25, 9), NUMBER(14, 8)), {{TAG_TARGET, 8, NULL}}},
     {PROTOCOL_END, BYTES(HEAD(26, 9)), {{0}}},
     {PROTOCOL_ATTACH, BYTES(HEAD(27, 9), TEXT(4, 'a', 'b'), NUMBER(18, 8)), {{TAG_ID, 0, "ab"}, {TAG_FD_ROLE, FD_STDOUT, NULL}}},
+    {PROTOCOL_HOLD, BYTES(HEAD(28, 9), NUMBER(18, 11)), {{TAG_FD_ROLE, FD_HOLD, NULL}}},
 };
 /* clang-format on */
 

@@ -32,18 +32,22 @@ tear_down(void **state)
     return world_end(&world);
 }
 
+static void
+run_pod(const char *name, const char *below, char pod[ID_SIZE])
+{
+    struct error err;
+    struct pod_config *config = world_pod(&world, name);
+    free(config->cgroup_parent);
+    config->cgroup_parent = str_printf("%s/%s", world.cgroup, below);
+    if (pod_run(world.rt, config, pod, NULL, &err) < 0)
+        fail_msg("%s", err.message);
+}
+
 /* A pod with a container that computes, in a cgroup of its own or in the one that is everybody's. */
 static void
 run_busy(const char *name, bool own_cgroup, char pod[ID_SIZE], char id[ID_SIZE])
 {
-    struct error err;
-    struct pod_config *config = world_pod(&world, name);
-    if (own_cgroup) {
-        free(config->cgroup_parent);
-        config->cgroup_parent = str_printf("%s/%s", world.cgroup, name);
-    }
-    if (pod_run(world.rt, config, pod, NULL, &err) < 0)
-        fail_msg("%s", err.message);
+    run_pod(name, own_cgroup ? name : "all", pod);
     world_run_container(&world, pod, "busy", "sleep 1000 & while :; do :; done", id);
     usleep(700000);
 }
@@ -88,10 +92,11 @@ static void
 a_pod_with_and_without_a_cgroup_of_its_own(void **state)
 {
     (void)state;
-    char pod[ID_SIZE], id[ID_SIZE];
+    char neighbour[ID_SIZE], pod[ID_SIZE], id[ID_SIZE];
     struct pod_stats stats;
     if (!world.rt)
         skip();
+    run_pod("neighbour", "all", neighbour);
     for (int own = 0; own < 2; own++) {
         run_busy(own ? "own" : "shared", own != 0, pod, id);
         assert_int_equal(pod_stats(world.rt, pod, &stats, NULL), 0);
@@ -110,6 +115,7 @@ a_pod_with_and_without_a_cgroup_of_its_own(void **state)
         pod_stats_free(&stats);
         assert_int_equal(pod_remove(world.rt, pod, NULL, NULL), 0);
     }
+    assert_int_equal(pod_remove(world.rt, neighbour, NULL, NULL), 0);
 }
 
 static void
