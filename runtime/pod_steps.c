@@ -125,17 +125,18 @@ pod_cgroup_parent_in_use(struct runtime *rt, const char *parent)
     return false;
 }
 
-/* An ancestor may still be another pod's: claim_parent's marks and rmdir's ENOTEMPTY stop there. Containers that are still leaving make it busy:
+/* A slice is ended without the lock, as systemd may take its time: should a pod come to it meanwhile, its first scope starts it again.
+ * An ancestor may still be another pod's: claim_parent's marks and rmdir's ENOTEMPTY stop there. Containers that are still leaving make it busy:
  * again later. */
 static bool
 release_parent(void *arg, const char *parent)
 {
     struct runtime *rt = arg;
+    if (is_slice(rt, parent) && !pod_cgroup_parent_in_use(rt, parent))
+        slice_release(rt->systemd, &rt->cgroups, parent);
     HOLD(&rt->parents_lock);
     if (pod_cgroup_parent_in_use(rt, parent))
         return true;
-    if (is_slice(rt, parent))
-        slice_release(rt->systemd, &rt->cgroups, parent);
     cgroup_release_parent(&rt->cgroups, parent);
     return cgroup_parent_is_released(&rt->cgroups, parent);
 }
@@ -150,9 +151,9 @@ pod_cgroup_parent_release(struct runtime *rt, const char *parent)
 int
 pod_cgroup_parent_claim(struct runtime *rt, const char *parent, struct error *err)
 {
-    HOLD(&rt->parents_lock);
     if (is_slice(rt, parent))
         TRY(slice_start(rt->systemd, &rt->cgroups, parent, err));
+    HOLD(&rt->parents_lock);
     return cgroup_claim_parent(&rt->cgroups, parent, err);
 }
 
