@@ -112,7 +112,8 @@ forgiven(int errnum, uint64_t may)
     OP(SPEC_WAIT, launch_wait)                   \
     OP(SPEC_EXEC, launch_exec)                   \
     OP(SPEC_KEYRING, launch_keyring)             \
-    OP(SPEC_IMAGE, launch_image)
+    OP(SPEC_IMAGE, launch_image)                 \
+    OP(SPEC_LABEL, launch_label)
 
 #define LAUNCH_DECLARE(type, function) int function(struct launch *l, const struct spec_op *op);
 LAUNCH_OPS(LAUNCH_DECLARE)
