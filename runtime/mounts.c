@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "runtime/container_spec.h"
+#include "runtime/selinux.h"
 #include "runtime/validate.h"
 
 enum { MOUNTS_AT_BIRTH = 32 };
@@ -144,7 +145,7 @@ add_kernel_filesystems(struct mounts *mounts)
     add_default(mounts, "/proc", FS("proc", "proc", quiet, NULL));
     add_default(mounts, "/dev", FS("tmpfs", "tmpfs", MS_NOSUID | MS_STRICTATIME, labelled(mounts, "mode=755,size=65536k")));
     add_default(mounts, "/dev/pts", FS("devpts", "devpts", MS_NOSUID | MS_NOEXEC, labelled(mounts, "newinstance,ptmxmode=0666,mode=0620,gid=5")));
-    add_default(mounts, "/dev/mqueue", FS("mqueue", "mqueue", quiet, labelled(mounts, NULL)));
+    add_default(mounts, "/dev/mqueue", FS("mqueue", "mqueue", quiet, NULL));
     add_default(mounts, "/sys", FS("sysfs", "sysfs", quiet | (mounts->config->privileged ? 0 : MS_RDONLY), NULL));
 }
 
@@ -293,6 +294,9 @@ mounts_compile(struct runtime *rt, const struct container *c, const struct devic
     add_etc_files(&mounts, etc_dir);
     TRY(add_requested(&mounts, rt, err));
     emit(&mounts, b);
+    /* Its file system knows no context= (Linux 6.1). */
+    if (!str_empty(c->mount_label) && selinux_enabled() && !is_taken(c->config, "/dev/mqueue"))
+        spec_op(b, SPEC_LABEL, .text = {"/dev/mqueue", c->mount_label});
     emit_dev(c->config, devices, b);
     emit_cgroup_links(c->config, &rt->cgroups, b);
     return 0;

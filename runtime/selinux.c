@@ -7,6 +7,7 @@
 #include <linux/openat2.h>
 #include <linux/xattr.h>
 #include <selinux/selinux.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,7 +179,9 @@ selinux_labels(const struct container_config *config, const struct pod_config *p
         return 0;
     if (asked)
         return error_set(err, ERR_INVALID, "selinux_options: the node's policy does not know the label %s", unknown);
-    log_warn("the node's SELinux policy knows no containers: they are not confined by it", "label", unknown);
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&told))
+        log_warn("the node's SELinux policy knows no containers: they are not confined by it", "label", unknown);
     **process = **files = '\0';
     return 0;
 }

@@ -67,6 +67,7 @@ enum spec_op_type {
     SPEC_IMAGE,         /* directory, target, options, sub path   SPEC_BIND_*      overlay as SPEC_OVERLAY, read-only; what is at the sub path in it (""
                                                                                    or none: all) is mounted as SPEC_BIND does */
     SPEC_GATE,          /*                                                         wait until crispd has made what it makes meanwhile: link_create's */
+    SPEC_LABEL,         /* path in root, SELinux label                             of what takes none as it is mounted; missing is fine */
     SPEC_OP_COUNT,
 };
 /* clang-format on */

@@ -114,7 +114,8 @@ forgiven(int errnum, uint64_t may)
     OP(SPEC_EXEC, launch_exec)                   \
     OP(SPEC_KEYRING, launch_keyring)             \
     OP(SPEC_IMAGE, launch_image)                 \
-    OP(SPEC_GATE, launch_gate)
+    OP(SPEC_GATE, launch_gate)                   \
+    OP(SPEC_LABEL, launch_label)
 
 #define LAUNCH_DECLARE(type, function) int function(struct launch *l, const struct spec_op *op);
 LAUNCH_OPS(LAUNCH_DECLARE)

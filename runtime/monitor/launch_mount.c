@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
+#include <linux/xattr.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -318,6 +320,18 @@ launch_readonly(struct launch *l, const struct spec_op *op)
         return errno;
     int errnum = tree_set(tree, &readonly, true);
     return errnum ? errnum : tree_attach(tree, target);
+}
+
+int
+launch_label(struct launch *l, const struct spec_op *op)
+{
+    char own[64];
+    const char *label = op_text(l, op, 1);
+    cleanup_close int target = root_open(l, op_text(l, op, 0), O_PATH);
+    if (target < 0)
+        return target == -ENOENT ? 0 : -target;
+    (void)snprintf(own, sizeof own, "/proc/self/fd/%d", target);
+    return failed(setxattr(own, XATTR_NAME_SELINUX, label, strlen(label) + 1, 0));
 }
 
 int
