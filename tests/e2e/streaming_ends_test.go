@@ -127,7 +127,7 @@ func TestStreamingAbnormalEnds(t *testing.T) {
 		time.Sleep(12 * time.Second) // the last gives its memory back
 		return crispdKilobytes(t)
 	}
-	round(5000) // what malloc keeps of a storm is its own affair
+	round(1000)
 	memory := settled()
 	begin := time.Now()
 	round(10000)
@@ -139,7 +139,7 @@ func TestStreamingAbnormalEnds(t *testing.T) {
 	})
 	now := settled()
 	t.Logf("10,000 sessions in %v; crispd had %d kB and has %d kB", took, memory, now)
-	if now > memory+1536 {
+	if now > memory+4096 { // malloc keeps up to 3 MB of a storm, however long; a session has 2 kB at least
 		t.Errorf("crispd had %d kB and has %d kB", memory, now)
 	}
 }
