@@ -37,6 +37,7 @@ struct pair {
     struct timer timer;    /* until both streams are there */
     struct timer patience; /* while the client rests for its sake */
     size_t waited;         /* bytes, when that was set */
+    bool excused;          /* … and the client does not rest, though it is full: it does not read either */
 };
 
 struct forward {
@@ -104,8 +105,9 @@ pair_fail(struct pair *p, const char *words)
 static void
 break_off(struct pair *p)
 {
-    if (p->in.watch.fd >= 0)
-        (void)setsockopt(p->in.watch.fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+    int fd = p->in.watch.fd >= 0 ? p->in.watch.fd : p->out.watch.fd;
+    if (fd >= 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
     pair_end(p);
 }
 
@@ -127,38 +129,59 @@ bytes_waiting(const struct pair *p)
     return sink_waiting(&p->in) + (size_t)unsent;
 }
 
+static void patience_over(struct timer *timer);
+
+/* Count the pair among those for whose sake the client rests, or not. */
+static void
+hold(struct pair *p, bool held)
+{
+    struct forward *f = p->forward;
+    f->full += held ? 1 : (size_t)-1;
+    if (f->carrier)
+        carrier_pause(f->carrier, f->full != 0);
+    p->waited = bytes_waiting(p);
+    if (held)
+        timer_set(f->list->loop, &p->patience, STALL_NS, patience_over);
+    else
+        timer_clear(f->list->loop, &p->patience);
+}
+
+static void
+give_up(struct pair *p)
+{
+    static const char words[] = "nobody reads in the pod";
+    log_debug("a forwarded connection is broken off: nobody reads in the pod", "pod", p->forward->errand->id);
+    if (p->forward->channels && p->error) /* which have no other word for it */
+        carrier_send(p->error, words, strlen(words), false);
+    break_off(p);
+}
+
+/* The client rests as long as the pod reads, be it slowly: no client of SPDY keeps its windows, so that one stream cannot rest by itself. A pod that
+ * reads nothing is not waited for: the others of the session would be, too. Where it does not because the client takes no answer from it, the client
+ * may be one that first wants to be rid of what it says: that is taken, up to INPUT_MAX. */
 static void
 patience_over(struct timer *timer)
 {
     struct pair *p = holder_of(timer, struct pair, patience);
     size_t waits = bytes_waiting(p);
-    if (waits >= p->waited) {
-        static const char words[] = "nobody reads in the pod";
-        log_debug("a forwarded connection is broken off: nobody reads in the pod", "pod", p->forward->errand->id);
-        if (p->forward->channels && p->error) /* which have no other word for it */
-            carrier_send(p->error, words, strlen(words), false);
-        break_off(p);
-        return;
+    if (waits < p->waited) {
+        p->waited = waits;
+        timer_set(p->forward->list->loop, timer, STALL_NS, patience_over);
+    } else if (tap_rests(&p->out)) {
+        p->excused = true;
+        hold(p, false);
+    } else {
+        give_up(p);
     }
-    p->waited = waits;
-    timer_set(p->forward->list->loop, timer, STALL_NS, patience_over);
 }
 
-/* The client rests as long as the pod reads, be it slowly: no client of SPDY keeps its windows, so that one stream cannot rest by itself. A pod that
- * reads nothing is not waited for: the others of the session would be, too. */
 static void
 in_changed(struct sink *sink)
 {
     struct pair *p = holder_of(sink, struct pair, in);
-    struct forward *f = p->forward;
-    f->full += sink->full ? 1 : (size_t)-1;
-    if (f->carrier)
-        carrier_pause(f->carrier, f->full != 0);
-    p->waited = bytes_waiting(p);
-    if (sink->full)
-        timer_set(f->list->loop, &p->patience, STALL_NS, patience_over);
-    else
-        timer_clear(f->list->loop, &p->patience);
+    if (!p->excused)
+        hold(p, sink->full);
+    p->excused = false;
 }
 
 static void
@@ -173,8 +196,11 @@ in_drained(struct sink *sink)
 static void
 in_failed(struct sink *sink, int errnum)
 {
-    (void)errnum;
-    pair_end(holder_of(sink, struct pair, in));
+    struct pair *p = holder_of(sink, struct pair, in);
+    if (errnum == ENOBUFS)
+        give_up(p);
+    else
+        pair_end(p);
 }
 
 static void
@@ -406,6 +432,9 @@ on_room(void *user)
     DL_FOREACH(f->pairs, p)
     {
         tap_resume(&p->out);
+        if (p->excused)
+            hold(p, true);
+        p->excused = false;
     }
 }
 

@@ -14,6 +14,7 @@ enum {
     OUTPUT_MAX = 1 << 20,         /* waiting for a client that asks for replies and reads none: it is cut off */
     INPUT_HIGH = 1 << 20,         /* waiting for one stream of a process or forwarded connection: its client is not read */
     INPUT_LOW = 256 << 10,
+    INPUT_MAX = 16 << 20, /* … which is read nevertheless where it takes no answer either: more than its kernel and ours hold on the way */
 };
 
 #define TOKEN_NS   (INT64_C(60) * NS_PER_SECOND)

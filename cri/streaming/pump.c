@@ -79,6 +79,13 @@ sink_close(struct sink *sink)
     sink->changed(sink);
 }
 
+static void
+sink_fail(struct sink *sink, int errnum)
+{
+    sink_close(sink);
+    sink->failed(sink, errnum);
+}
+
 /* What fits; -1: it failed and is over. */
 static ssize_t
 sink_write(struct sink *sink, const char *data, size_t length)
@@ -89,8 +96,7 @@ sink_write(struct sink *sink, const char *data, size_t length)
     int errnum = errno;
     if (errnum == EAGAIN || errnum == EINTR)
         return 0;
-    sink_close(sink);
-    sink->failed(sink, errnum);
+    sink_fail(sink, errnum);
     return -1;
 }
 
@@ -144,15 +150,15 @@ sink_open(struct sink *sink, int fd)
 }
 
 /* What was written of it makes room first, where that is worth the move. */
-static void
+static bool
 keep(struct sink *sink, const char *data, size_t length)
 {
     if (sink->from > sink->waiting.length / 2) {
         buf_consume(&sink->waiting, sink->from);
         sink->from = 0;
     }
-    sink->waiting.limit = 2 * INPUT_HIGH; /* its owner lets the client rest above INPUT_HIGH; by then at most what was read at once comes on top */
-    (void)buf_add(&sink->waiting, data, length);
+    sink->waiting.limit = INPUT_MAX;
+    return buf_add(&sink->waiting, data, length);
 }
 
 void
@@ -163,9 +169,10 @@ sink_put(struct sink *sink, const char *data, size_t length)
     ssize_t n = sink_waiting(sink) ? 0 : sink_write(sink, data, length);
     if (n < 0)
         return;
-    if ((size_t)n < length)
-        keep(sink, data + n, length - (size_t)n);
-    update(sink);
+    if ((size_t)n == length || keep(sink, data + n, length - (size_t)n))
+        update(sink);
+    else
+        sink_fail(sink, ENOBUFS);
 }
 
 void

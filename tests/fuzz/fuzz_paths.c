@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -97,12 +98,20 @@ step(const struct launch *l, struct program *p)
 }
 
 static void
+take_down(void)
+{
+    struct error err;
+    (void)file_remove_tree(AT_FDCWD, world, &err);
+}
+
+static void
 set_up(void)
 {
     (void)snprintf(world, sizeof world, "/dev/shm/crisp-fuzz.XXXXXX");
     home = mkdtemp(world) ? open(world, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (home < 0 || mkdirat(home, "outside", 0700) < 0)
         abort();
+    (void)atexit(take_down);
     outside = openat(home, "outside", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (outside < 0 || fstat(outside, &outside_before) < 0)
         abort();
