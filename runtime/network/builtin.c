@@ -289,6 +289,8 @@ builtin_repair(struct builtin *b, bool at_start)
         (void)snprintf(unusable, sizeof unusable, "bridge %s: %.200s", b->bridge, err.message);
     if (make_table(b, at_start, &err) < 0)
         (void)snprintf(no_nat, sizeof no_nat, "pods cannot reach other hosts, nor be reached by host ports: %.150s", err.message);
+    if (host_route_loopback(b->bridge, !*no_nat, &err) < 0 && !*unusable)
+        (void)snprintf(unusable, sizeof unusable, "bridge %s: %.200s", b->bridge, err.message);
     uint32_t mtu = current_mtu(b);
     /* Only this function writes them, in one thread at a time: they are told without the lock, which a log that hangs shall not hold. */
     tell(at_start ? "" : b->unusable, unusable);

@@ -85,8 +85,11 @@ func TestNetworkWithoutNftables(t *testing.T) {
 	}
 	p := newPod(t)
 	p.page(t, "there")
-	if got := newPod(t).sleeper(t, "client").sh(t, "wget -q -T 5 -O - http://"+p.status(t).Network.Ip); got != "there" {
+	if got := newPod(t).sleeper(t, "client").sh(t, "wget -q -T 5 -O - http://"+p.status(t).Network.Ip); got != "there\n" {
 		t.Errorf("from pod to pod: %q", got)
+	}
+	if got := command(t, "cat", "/proc/sys/net/ipv4/conf/crisp0/route_localnet"); got != "0\n" {
+		t.Errorf("without a wall before it the node's 127.0.0.1 is reached from the bridge: %s", got)
 	}
 	config := podConfig(t.Name())
 	config.PortMappings = []*cri.PortMapping{{HostPort: 31080, ContainerPort: 80}}
