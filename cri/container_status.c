@@ -30,6 +30,7 @@ image_write(struct call *call, const struct container_config *config)
     Runtime__V1__ImageSpec *out = answer_new(call, &runtime__v1__image_spec__descriptor);
     out->image = config->image_name;
     out->user_specified_image = config->image_name;
+    out->n_annotations = map_write(call, &config->image_annotations, &runtime__v1__image_spec__annotations_entry__descriptor, &out->annotations);
     return out;
 }
 
