@@ -164,7 +164,7 @@ read_image(struct container_config *out, const Runtime__V1__ImageSpec *in, const
     str_set(&out->image_id, image->id);
     str_set(&out->image_name, name_of_image(in, image));
     strv_copy(&out->layers, &image->layers);
-    return 0;
+    return map_read(&out->image_annotations, in->annotations, in->n_annotations, "image: annotations", err);
 }
 
 static int

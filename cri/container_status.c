@@ -24,12 +24,15 @@ metadata_write(struct call *call, const struct container_config *config)
     return out;
 }
 
+/* `annotations`: NULL where the request's are not kept. */
 static Runtime__V1__ImageSpec *
-image_write(struct call *call, const char *name)
+image_write(struct call *call, const char *name, const struct strmap *annotations)
 {
     Runtime__V1__ImageSpec *out = answer_new(call, &runtime__v1__image_spec__descriptor);
     out->image = name;
     out->user_specified_image = name;
+    if (annotations)
+        out->n_annotations = map_write(call, annotations, &runtime__v1__image_spec__annotations_entry__descriptor, &out->annotations);
     return out;
 }
 
@@ -67,7 +70,7 @@ mounts_write(struct call *call, const struct container_config *config, Runtime__
         out->mounts[i]->selinux_relabel = mount->selinux_relabel;
         out->mounts[i]->image_sub_path = mount->image_sub_path;
         if (!str_empty(mount->image))
-            out->mounts[i]->image = image_write(call, mount->image);
+            out->mounts[i]->image = image_write(call, mount->image, NULL);
     }
 }
 
@@ -98,7 +101,7 @@ status_write(struct call *call, const struct container_status *container)
     out->started_at = container->started_ns;
     out->finished_at = container->finished_ns;
     out->exit_code = container->exit_code;
-    out->image = image_write(call, config->image_name);
+    out->image = image_write(call, config->image_name, &config->image_annotations);
     out->image_ref = image_ref(call, config);
     out->image_id = config->image_id;
     out->reason = container->reason;
@@ -169,7 +172,7 @@ item_write(struct call *call, const struct container_status *container)
     out->id = container->id;
     out->pod_sandbox_id = config->pod_id;
     out->metadata = metadata_write(call, config);
-    out->image = image_write(call, config->image_name);
+    out->image = image_write(call, config->image_name, &config->image_annotations);
     out->image_ref = image_ref(call, config);
     out->image_id = config->image_id;
     out->state = (Runtime__V1__ContainerState)container->state;

@@ -65,6 +65,8 @@ struct pulls {
     struct pull *all;
     uint32_t serial;
     bool closing;
+    unsigned callers; /* in pulls_pull: pulls_stop waits for them, by `left` */
+    pthread_cond_t left;
     /* The thread's own: */
     int wake;                   /* eventfd */
     int socket, pidfd, session; /* of the crisp-pull that runs; -1: none */
@@ -166,6 +168,7 @@ join(struct pulls *pulls, const char *reference, const struct image_auth *auth, 
     (void)pthread_mutex_lock(&pulls->lock);
     bool closing = pulls->closing;
     if (!closing) {
+        pulls->callers++;
         *out = find_or_add(pulls, reference, auth, index_find_name(index, reference));
         waiter->next = (*out)->waiters;
         (*out)->waiters = waiter;
@@ -187,8 +190,10 @@ leave(struct pulls *pulls, struct pull *pull, struct waiter *waiter)
         *link = waiter->next;
         pull->cancelled = !pull->waiters;
     }
-    (void)pthread_mutex_unlock(&pulls->lock);
     wake_thread(pulls);
+    pulls->callers--;
+    (void)pthread_cond_signal(&pulls->left);
+    (void)pthread_mutex_unlock(&pulls->lock);
 }
 
 char *
@@ -659,6 +664,7 @@ pulls_start(struct images *images, struct error *err)
     pulls->message = mem_alloc(sizeof *pulls->message);
     pulls->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     (void)pthread_mutex_init(&pulls->lock, NULL);
+    (void)pthread_cond_init(&pulls->left, NULL);
     int errnum = pulls->wake < 0 ? errno : pthread_create(&pulls->thread, NULL, run, pulls);
     if (!errnum)
         return pulls;
@@ -678,7 +684,12 @@ pulls_stop(struct pulls *pulls)
     (void)pthread_mutex_unlock(&pulls->lock);
     wake_thread(pulls);
     (void)pthread_join(pulls->thread, NULL);
+    (void)pthread_mutex_lock(&pulls->lock);
+    while (pulls->callers)
+        (void)pthread_cond_wait(&pulls->left, &pulls->lock);
+    (void)pthread_mutex_unlock(&pulls->lock);
     (void)close(pulls->wake);
+    (void)pthread_cond_destroy(&pulls->left);
     (void)pthread_mutex_destroy(&pulls->lock);
     free(pulls->message);
     free(pulls);

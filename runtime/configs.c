@@ -115,6 +115,7 @@ static const struct field container_config_list[] = {
     F(container_config, attempt, U32),
     F(container_config, image_id, STRING),
     F(container_config, image_name, STRING),
+    F(container_config, image_annotations, STRMAP),
     F(container_config, layers, STRV),
     F(container_config, args, STRV),
     F(container_config, env, STRV),

@@ -171,8 +171,8 @@ struct container_config {
     struct strv env;     /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
     char *working_dir;   /* "" : / */
     struct strv volumes; /* directories the image promises (OCI image spec, "Volumes"): made in the writable layer where missing */
-    struct strmap labels, annotations;
-    char *log_path; /* relative to the pod's log_directory; "" : no log */
+    struct strmap labels, annotations, image_annotations; /* the last of the ImageSpec */
+    char *log_path;                                       /* relative to the pod's log_directory; "" : no log */
     bool stdin_open, stdin_once, tty;
     char *user;           /* "uid", "name", "uid:gid", "name:group"; "" : root. Names are looked up in the layers' /etc/passwd and /etc/group */
     int64_t run_as_group; /* NO_ID: from the user */

@@ -916,10 +916,15 @@ find_crisp_pull(void)
 static void
 kill_crisp_pull_in_mid_pull(void)
 {
-    (void)nanosleep(&(struct timespec){.tv_nsec = 400000000}, NULL);
-    pid_t pid = find_crisp_pull();
-    assert_true(pid > 0);
+    static pid_t last;
+    pid_t pid = 0;
+    for (int i = 0; i < 200 && (pid <= 0 || pid == last || !fake_registry_open(registry)); i++) {
+        (void)usleep(50000);
+        pid = find_crisp_pull();
+    }
+    assert_true(pid > 0 && pid != last);
     assert_int_equal(kill(pid, SIGKILL), 0);
+    last = pid;
 }
 
 static void
