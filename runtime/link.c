@@ -364,10 +364,10 @@ static void
 open_gate(const struct link_create *create, int gate)
 {
     if (create->meanwhile(create->arg) == 0)
-        (void)!write(gate, "g", 1);
+        (void)send(gate, "g", 1, MSG_NOSIGNAL); /* the init may have failed before */
 }
 
-/* `gate`: a pipe, closed here; -1 where nothing is made meanwhile. */
+/* `gate`: two sockets, closed here; -1 where nothing is made meanwhile. */
 static int
 send_create(struct exchange *x, const struct link_create *create, int gate[2], struct error *err)
 {
@@ -410,8 +410,8 @@ link_create(struct link *link, const struct link_create *create, pid_t *pid, int
     int gate[2] = {-1, -1};
     *failed_op = -1;
     TRY(begin_named(&x, link, PROTOCOL_CREATE, create->container_id, err));
-    if (create->meanwhile && pipe2(gate, O_CLOEXEC) < 0)
-        return error_errno(err, errno, "make a pipe");
+    if (create->meanwhile && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, gate) < 0)
+        return error_errno(err, errno, "socketpair");
     TRY(send_create(&x, create, gate, err));
     TRY(exchange_wait(&x, NULL, INT64_MAX, "creating the container", err));
     TRY(exchange_check(&x, failed_op, err));

@@ -94,7 +94,7 @@ enum protocol_fd {
     FD_STDERR,
     FD_CONSOLE, /* a socket on which the terminal's master is sent (runtime/fd_pass.h), where there is one */
     FD_HOLD,    /* an end of the pipe that a holder lives by */
-    FD_GATE,    /* the read end of a pipe, for SPEC_GATE */
+    FD_GATE,    /* a socket, for SPEC_GATE */
 };
 
 enum protocol_state { STATE_CREATED = 1, STATE_RUNNING, STATE_EXITED };

@@ -200,7 +200,7 @@ launch_umask(struct launch *l, const struct spec_op *op)
     return 0;
 }
 
-/* The byte says that all is there; the end of the pipe, that crispd failed or died. */
+/* The byte says that all is there; the end of the stream, that crispd failed or died. */
 int
 launch_gate(struct launch *l, const struct spec_op *op)
 {

@@ -604,6 +604,33 @@ what_cannot_be_made_meanwhile_fails_the_creation(void **state)
     pod_down(&box);
 }
 
+static int
+kill_init(void *arg)
+{
+    const struct crate *c = arg;
+    struct error err = {0};
+    cleanup_free char *file = str_printf("%s/%s/cgroup.kill", node.cgroup, c->id);
+    pause_ms(50);
+    must(file_put(AT_FDCWD, file, "1", &err), &err);
+    pause_ms(50);
+    return 0;
+}
+
+static void
+an_init_that_dies_meanwhile_fails_the_creation(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    struct error err = {0};
+    int failed_op;
+    struct box box = pod_up();
+    struct crate c = {.command = {"true"}, .meanwhile = kill_init, .arg = &c};
+    assert_int_equal(crate_create(&box, &c, &failed_op, &err), -1);
+    assert_non_null(strstr(err.message, "before it was created"));
+    crate_gone(&c);
+    pod_down(&box);
+}
+
 int
 main(void)
 {
@@ -630,6 +657,7 @@ main(void)
         cmocka_unit_test(a_log_that_cannot_be_opened_fails_the_creation),
         cmocka_unit_test(the_init_waits_for_what_is_made_meanwhile),
         cmocka_unit_test(what_cannot_be_made_meanwhile_fails_the_creation),
+        cmocka_unit_test(an_init_that_dies_meanwhile_fails_the_creation),
     };
     return cmocka_run_group_tests(tests, node_up, node_down);
 }
