@@ -30,8 +30,14 @@ image_write(struct call *call, const struct container_config *config)
     Runtime__V1__ImageSpec *out = answer_new(call, &runtime__v1__image_spec__descriptor);
     out->image = config->image_name;
     out->user_specified_image = config->image_name;
-    out->n_annotations = map_write(call, &config->image_annotations, &runtime__v1__image_spec__annotations_entry__descriptor, &out->annotations);
     return out;
+}
+
+/* Those it was asked for with. */
+static void
+annotations_write(struct call *call, const struct container_config *config, Runtime__V1__ImageSpec *out)
+{
+    out->n_annotations = map_write(call, &config->image_annotations, &runtime__v1__image_spec__annotations_entry__descriptor, &out->annotations);
 }
 
 /* A digest by which a registry knows the image. The image may be gone meanwhile; its id then does. */
@@ -98,6 +104,7 @@ status_write(struct call *call, const struct container_status *container)
     out->image = image_write(call, config);
     out->image_ref = image_ref(call, config);
     out->image_id = config->image_id;
+    annotations_write(call, config, out->image);
     out->reason = container->reason;
     out->message = container->message;
     out->n_labels = map_write(call, &config->labels, &runtime__v1__container_status__labels_entry__descriptor, &out->labels);
@@ -169,6 +176,7 @@ item_write(struct call *call, const struct container_status *container)
     out->image = image_write(call, config);
     out->image_ref = image_ref(call, config);
     out->image_id = config->image_id;
+    annotations_write(call, config, out->image);
     out->state = (Runtime__V1__ContainerState)container->state;
     out->created_at = container->created_ns;
     out->n_labels = map_write(call, &config->labels, &runtime__v1__container__labels_entry__descriptor, &out->labels);
