@@ -282,6 +282,15 @@ backoff_ms(const struct http_response *response, int tries)
     return INT64_C(200) << tries;
 }
 
+/* An answer without a length, or with one that is too small, has no other sign of having been cut. One that brings nothing more is the host's last
+ * word. */
+static bool
+ended_early(const struct question *q, int64_t reached, const struct http_response *response)
+{
+    bool good = response->status == 200 || response->status == 206;
+    return good && q->stream && q->stream->wrong.kind == ERR_NONE && q->stream->offset > reached && q->stream->offset < q->stream->size;
+}
+
 static int
 ask_host(const struct question *q, size_t at, struct http_response *response, struct error *err)
 {
@@ -295,6 +304,8 @@ ask_host(const struct question *q, size_t at, struct http_response *response, st
             tries--;
             continue;
         }
+        if (result == 0 && ended_early(q, reached, response))
+            result = error_set(err, ERR_UNAVAILABLE, "it ended after %lld of %lld bytes", (long long)q->stream->offset, (long long)q->stream->size);
         enum verdict verdict = judge(q, at, response, result, tries, err);
         if (verdict != AGAIN)
             return verdict == GOOD ? 0 : -1;

@@ -150,7 +150,19 @@ func TestRegistryLiesInEveryWay(t *testing.T) {
 		}, is(codes.Unknown), []string{"RegistryUnavailable", "fetch configuration"}},
 		"sends a layer without end":   {ofLayers(func(w http.ResponseWriter, _ *http.Request, _ []byte) { endless(w, 200) }), is(codes.Internal, codes.InvalidArgument), []string{"layer"}},
 		"sends an answer without end": {func(w http.ResponseWriter, r *http.Request) bool { endless(w, 500); return true }, is(codes.InvalidArgument, codes.Unknown), []string{"larger"}},
-		"sends less than it should":   {ofLayers(func(w http.ResponseWriter, _ *http.Request, data []byte) { begin(w, len(data)-10, data[:len(data)-10]) }), is(codes.Internal, codes.InvalidArgument), []string{"layer sha256:"}},
+		"sends less than it should":   {tell: ofLayers(func(w http.ResponseWriter, _ *http.Request, data []byte) { begin(w, len(data)-10, data[:len(data)-10]) })},
+		"sends less, whatever is asked": {func(w http.ResponseWriter, r *http.Request) bool {
+			if isBlob(r) {
+				_, _ = w.Write(fetched(r)[:100])
+			}
+			return isBlob(r)
+		}, is(codes.Internal), []string{"digest"}},
+		"says no length and breaks off": {tell: ofLayers(func(w http.ResponseWriter, _ *http.Request, data []byte) {
+			if connection, _, err := w.(http.Hijacker).Hijack(); err == nil {
+				fmt.Fprintf(connection, "HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n%s", data[:len(data)/2])
+				connection.Close()
+			}
+		})},
 		"sends no digest's content": {ofLayers(func(w http.ResponseWriter, _ *http.Request, data []byte) {
 			begin(w, len(data), make([]byte, len(data)))
 		}), is(codes.Internal, codes.InvalidArgument), []string{"layer"}},

@@ -296,6 +296,26 @@ func TestRegistryProxy(t *testing.T) {
 	}
 }
 
+// A registry may be an IPv6 address: on loopback by http, elsewhere as its hosts.toml says.
+func TestRegistryByIPv6(t *testing.T) {
+	leaveNothing(t)
+	back := httputil.NewSingleHostReverseProxy(must(url.Parse("http://" + registry))(t))
+	for _, address := range []string{"[::1]", "[2001:db8:113::2]"} {
+		server := httptest.NewUnstartedServer(back)
+		server.Listener.Close()
+		server.Listener = must(net.Listen("tcp", address+":0"))(t)
+		server.Start()
+		t.Cleanup(server.Close)
+		host := strings.TrimPrefix(server.URL, "http://")
+		if address != "[::1]" {
+			hosts(t, address+"_"+strings.TrimPrefix(host, address+":")+"_", "server = \""+server.URL+"\"\n")
+		}
+		if err := pullFrom(t, host, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A tag that still means what is here is only looked up, as registries count what is fetched.
 func TestRegistryCountsNoPull(t *testing.T) {
 	leaveNothing(t)

@@ -315,6 +315,41 @@ faulty(void *arg, const struct fake_request *request, struct fake_reply *reply)
 }
 
 static void
+a_pull_has_its_share_of_the_downloads_and_leaves_the_rest_to_others(void **state)
+{
+    (void)state;
+    struct fake_layer *layers[6];
+    for (size_t i = 0; i < 6; i++)
+        layers[i] = big_layer(20000 + i);
+    cleanup_free char *a = fake_registry_put(registry, "many-a", "latest", (const struct fake_layer *const *)layers, 3, "", NULL);
+    cleanup_free char *b = fake_registry_put(registry, "many-b", "latest", (const struct fake_layer *const *)layers + 3, 3, "", NULL);
+    fake_registry_hook(registry, slow_layers, NULL);
+    for (unsigned pulls = 1; pulls <= 2; pulls++) {
+        struct puller pullers[2] = {{.reference = at("many-a")}, {.reference = at("many-b")}};
+        unsigned most = 0;
+        for (size_t i = 0; i < pulls; i++)
+            (void)pthread_create(&pullers[i].thread, NULL, pull_thread, &pullers[i]);
+        for (int i = 0, reached = 0; i < 500 && reached < 30; i++) {
+            unsigned open = fake_registry_open(registry);
+            most = open > most ? open : most;
+            reached += most >= 2 * pulls;
+            (void)usleep(10000);
+        }
+        for (size_t i = 0; i < pulls; i++) {
+            (void)pthread_join(pullers[i].thread, NULL);
+            assert_non_null(pullers[i].id);
+            free(pullers[i].id);
+        }
+        assert_int_equal(most, 2 * pulls);
+        remove_all();
+        fake_registry_hook(registry, slow_layers, NULL);
+    }
+    for (size_t i = 0; i < 6; i++)
+        fake_layer_free(layers[i]);
+    assert_string_not_equal(a, b);
+}
+
+static void
 an_index_leads_to_the_manifest_for_this_machine(void **state)
 {
     (void)state;
@@ -1142,6 +1177,7 @@ main(void)
         TEST(a_pulled_image_is_found_by_every_name),
         TEST(what_is_here_is_not_fetched_again),
         TEST(pulls_of_one_image_at_once_are_one_and_share_layers_with_others),
+        TEST(a_pull_has_its_share_of_the_downloads_and_leaves_the_rest_to_others),
         TEST(an_index_leads_to_the_manifest_for_this_machine),
         TEST(each_refusal_has_its_kind_and_the_registrys_words),
         TEST(a_layer_that_is_not_what_the_manifest_says_is_refused_and_named),
