@@ -19,23 +19,9 @@ func onlyV2() bool {
 	return err == nil
 }
 
-// configured restarts crispd with a further file of configuration, and without it when the test is over.
-func configured(t *testing.T, name, text string) {
-	t.Helper()
-	file := filepath.Join(nodeDir, "config.d", name+".toml")
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = os.Remove(file)
-		restartCrispd(t)
-	})
-	restartCrispd(t)
-}
-
 // A handler has defaults of its own: a pod that names it gets them, one that does not gets those of the node.
 func TestRuntimeHandlers(t *testing.T) {
-	configured(t, "handlers", `
+	configure(t, `
 [runtimes.careful]
 seccomp_unset = "runtime/default"
 pids = 50
@@ -277,7 +263,7 @@ func TestOutOfMemoryOfAChild(t *testing.T) {
 
 // A fork bomb is held by the limit of processes, and nothing of it forks away from the kill.
 func TestAForkBombIsKilledAsAWhole(t *testing.T) {
-	configured(t, "pids", "[limits]\npids = 200\n")
+	configure(t, "[limits]\npids = 200\n")
 	leaveNothing(t)
 	for _, mode := range []cri.NamespaceMode{cri.NamespaceMode_CONTAINER, cri.NamespaceMode_NODE} {
 		p := newPod(t, func(c *cri.PodSandboxConfig) { c.Linux.SecurityContext.NamespaceOptions.Pid = mode })

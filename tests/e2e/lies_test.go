@@ -18,20 +18,6 @@ import (
 // A lie is what a registry does with a request in place of answering it, and says so; false lets it pass.
 type lie func(w http.ResponseWriter, r *http.Request) bool
 
-// configure adds to crispd's configuration until the test is over.
-func configure(t *testing.T, text string) {
-	t.Helper()
-	file := filepath.Join(nodeDir, "config.d", "90-test.toml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		os.Remove(file)
-		restartCrispd(t)
-	})
-	restartCrispd(t)
-}
-
 // layer gives the bytes that a request is for, where they are those of a layer and not of the configuration.
 func layer(r *http.Request) []byte {
 	if !isBlob(r) || r.Header.Get("Range") != "" {

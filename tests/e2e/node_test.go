@@ -242,6 +242,20 @@ func leaveNothing(t *testing.T) {
 	})
 }
 
+// configure restarts crispd with these lines in its configuration, until the test ends.
+func configure(t *testing.T, lines string) {
+	t.Helper()
+	file := filepath.Join(filepath.Dir(configFile), "config.d/90-test.toml")
+	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = os.Remove(file)
+		restartCrispd(t)
+	})
+	restartCrispd(t)
+}
+
 // pullerGone ends crisp-pull, which ends by itself only when it was idle for a while.
 func pullerGone(t *testing.T) {
 	t.Helper()

@@ -27,20 +27,6 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// configure restarts crispd with these lines in its configuration, until the test ends.
-func configure(t *testing.T, lines string) {
-	t.Helper()
-	file := filepath.Join(filepath.Dir(configFile), "config.d/90-test.toml")
-	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		os.Remove(file)
-		restartCrispd(t)
-	})
-	restartCrispd(t)
-}
-
 // certificate makes a key and a certificate for an address, in two files.
 func certificate(t *testing.T, address string) (certFile, keyFile string, text []byte) {
 	t.Helper()
