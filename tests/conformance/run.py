@@ -29,7 +29,7 @@ def specs(reports):
 
 
 def why(name, failure, skips):
-    """Why a spec was skipped; None: the caller's flags leave it out."""
+    """Why a spec was skipped; None: another flag of the caller leaves it out."""
     if failure.get("Message"):
         return failure["Message"]
     for pattern, reason in skips:
@@ -40,8 +40,14 @@ def why(name, failure, skips):
     return None
 
 
+def focus_of(flags):
+    given = re.search(r"(?:^|\0)--?ginkgo\.focus[=\0]([^\0]*)", "\0".join(flags))
+    return given[1] if given else ""
+
+
 def main():
     flags = sys.argv[1:]
+    focus = focus_of(flags)
     skips = left_out()
     if "--everything" in flags:
         flags.remove("--everything")
@@ -56,6 +62,8 @@ def main():
     lines = {"skipped": [], "failed": []}
     for name, state, failure in sorted(found, key=lambda spec: spec[:2]):
         kind = "passed" if state in PASSED else "skipped" if state in SKIPPED else "failed"
+        if kind == "skipped" and not re.search(focus, name):
+            continue
         counts[kind] += 1
         text = why(name, failure, skips) if kind == "skipped" else failure.get("Message") or state
         if kind != "passed" and text:
