@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "cri/check.h"
 #include "cri/convert.h"
+#include "cri/id_mappings.h"
 #include "cri/limits.h"
 #include "cri/pod_request.h"
 #include "cri/security.h"
@@ -87,8 +88,6 @@ refuse_mount(const Runtime__V1__Mount *in, struct error *err)
 {
     if (in->image)
         return refuse_unbuilt("mounts: image", err);
-    if (in->n_uidmappings || in->n_gidmappings)
-        return refuse_unbuilt("mounts: uidMappings and gidMappings", err);
     if (in->n_mount_options)
         return refuse_unbuilt("mounts: mount_options", err);
     return 0;
@@ -108,7 +107,8 @@ read_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct error
         .recursive_read_only = in->recursive_read_only,
         .propagation = propagations[in->propagation],
     };
-    return 0;
+    TRY(id_mappings_read(&out->maps.uids, &out->maps.uid_count, in->uidmappings, in->n_uidmappings, "mounts: uidMappings", err));
+    return id_mappings_read(&out->maps.gids, &out->maps.gid_count, in->gidmappings, in->n_gidmappings, "mounts: gidMappings", err);
 }
 
 static int
@@ -116,8 +116,10 @@ read_mounts(struct container_config *out, const Runtime__V1__ContainerConfig *in
 {
     TRY(check_count(in->n_mounts, "mounts", err));
     out->mounts = mem_zalloc(in->n_mounts, sizeof *out->mounts);
-    for (; out->mount_count < in->n_mounts; out->mount_count++)
-        TRY(read_mount(&out->mounts[out->mount_count], in->mounts[out->mount_count], err));
+    while (out->mount_count < in->n_mounts) {
+        size_t i = out->mount_count++;
+        TRY(read_mount(&out->mounts[i], in->mounts[i], err));
+    }
     return 0;
 }
 

@@ -75,14 +75,17 @@ conditions_write(struct call *call)
 static void
 handlers_write(struct call *call, Runtime__V1__StatusResponse *out)
 {
+    bool userns = runtime_has_userns(call->services->runtime);
     Runtime__V1__RuntimeHandler *handler = answer_new(call, &runtime__v1__runtime_handler__descriptor);
     handler->features = answer_new(call, &runtime__v1__runtime_handler_features__descriptor);
     handler->features->recursive_read_only_mounts = true; /* mount_setattr is in every kernel crisp runs on */
+    handler->features->user_namespaces = userns;
     out->n_runtime_handlers = 1;
     out->runtime_handlers = answer_list(call, 1);
     out->runtime_handlers[0] = handler;
     out->features = answer_new(call, &runtime__v1__runtime_features__descriptor);
     out->features->supplemental_groups_policy = true;
+    out->features->user_namespaces_host_network = userns;
 }
 
 static json_t *

@@ -113,6 +113,7 @@ struct runtime {
     struct cgroups cgroups;
     char *monitor_cgroup;
     char *not_ready; /* NULL, or why this node cannot run pods */
+    char *no_userns; /* NULL, or why pods cannot have user namespaces */
     struct hub *hub;
     struct network *network;
     struct janitor *janitor; /* swift jobs: flushes, cgroups */

@@ -37,6 +37,10 @@ const struct spec_form spec_forms[SPEC_OP_COUNT] = {
     [SPEC_UMASK] = {"umask", 0, LIST_NONE},
     [SPEC_WAIT] = {"wait", 0, LIST_NONE},
     [SPEC_KEYRING] = {"keyring", 1, LIST_NONE},
+    [SPEC_USERNS] = {"userns", 2, LIST_NONE},
+    [SPEC_IDMAP] = {"idmap", 1, LIST_NONE},
+    [SPEC_FS_USER] = {"fs-user", 0, LIST_NONE},
+    [SPEC_ENTER] = {"enter-pod", 0, LIST_NONE},
     [SPEC_EXEC] = {"exec", 0, LIST_EXEC},
 };
 
