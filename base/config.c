@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -36,6 +37,8 @@ config_defaults(const struct config_key keys[], size_t count, void *target)
             break;
         case CONFIG_BOOLEAN:
             *(bool *)field = str_eq(key->fallback, "true");
+            break;
+        case CONFIG_TABLES:
             break;
         }
     }
@@ -89,6 +92,44 @@ read_strings(const struct toml_node *node, struct strv *field, const char *file,
     return 0;
 }
 
+static void *
+item_of(const struct config_key *key, const struct config_tables *tables, size_t i)
+{
+    return (char *)tables->items + i * key->of->size;
+}
+
+/* The struct of that name, a new one where no file before had it. */
+static void *
+item_named(const struct config_key *key, struct config_tables *tables, const char *name)
+{
+    for (size_t i = 0; i < tables->count; i++)
+        if (str_eq(*(char **)item_of(key, tables, i), name))
+            return item_of(key, tables, i);
+    tables->items = mem_realloc(tables->items, tables->count + 1, key->of->size);
+    void *item = item_of(key, tables, tables->count++);
+    memset(item, 0, key->of->size);
+    *(char **)item = str_dup(name);
+    config_defaults(key->of->list, key->of->count, item);
+    return item;
+}
+
+static int read_table(const struct config_key keys[], size_t count, const struct toml_node *table, const char *name, void *target, const char *file,
+                      struct error *err);
+
+static int
+read_tables(const struct config_key *key, const struct toml_node *node, struct config_tables *tables, const char *file, struct error *err)
+{
+    if (node->type != TOML_TABLE)
+        return wrong(node, file, err, "wants tables");
+    for (size_t i = 0; i < node->count; i++) {
+        const struct toml_node *child = &node->children[i];
+        if (child->type != TOML_TABLE)
+            return wrong(child, file, err, "wants a table");
+        TRY(read_table(key->of->list, key->of->count, child, key->of->list->table, item_named(key, tables, child->key), file, err));
+    }
+    return 0;
+}
+
 static int
 read_key(const struct config_key *key, const struct toml_node *node, void *target, const char *file, struct error *err)
 {
@@ -112,6 +153,8 @@ read_key(const struct config_key *key, const struct toml_node *node, void *targe
             return wrong(node, file, err, "wants true or false");
         *(bool *)field = node->integer;
         return 0;
+    case CONFIG_TABLES:
+        return read_tables(key, node, field, file, err);
     }
     return 0;
 }
@@ -226,6 +269,25 @@ print_value(const struct config_key *key, const void *field, FILE *out)
     case CONFIG_BOOLEAN:
         (void)fputs(*(const bool *)field ? "true" : "false", out);
         break;
+    case CONFIG_TABLES:
+        break;
+    }
+}
+
+/* Each item's own table, after its help. */
+static void
+print_tables(const struct config_key *key, const struct config_tables *tables, FILE *out)
+{
+    for (size_t i = 0; i < tables->count; i++) {
+        const void *item = item_of(key, tables, i);
+        (void)fprintf(out, "\n# %s\n[%s.", key->help, key->name);
+        print_quoted(*(char *const *)item, out);
+        (void)fputs("]\n", out);
+        for (const struct config_key *of = key->of->list; of < key->of->list + key->of->count; of++) {
+            (void)fprintf(out, "# %s\n%s = ", of->help, of->name);
+            print_value(of, (const char *)item + of->offset, out);
+            (void)fputc('\n', out);
+        }
     }
 }
 
@@ -234,6 +296,10 @@ config_print(const struct config_key keys[], size_t count, const void *target, F
 {
     const char *table = "";
     for (const struct config_key *key = keys; key < keys + count; key++) {
+        if (key->type == CONFIG_TABLES) {
+            print_tables(key, (const void *)((const char *)target + key->offset), out);
+            continue;
+        }
         if (!str_eq(table, key->table))
             (void)fprintf(out, "\n[%s]\n", table = key->table);
         (void)fprintf(out, "# %s\n%s = ", key->help, key->name);
@@ -247,7 +313,7 @@ document_type(const struct config_key *key, FILE *out)
 {
     static const char *const names[] = {
         [CONFIG_STRING] = "string",   [CONFIG_PATH] = "absolute path", [CONFIG_STRINGS] = "list of strings",
-        [CONFIG_INTEGER] = "integer", [CONFIG_BOOLEAN] = "boolean",
+        [CONFIG_INTEGER] = "integer", [CONFIG_BOOLEAN] = "boolean",    [CONFIG_TABLES] = "tables",
     };
     if (key->one_of) {
         cleanup_strv struct strv values = {0};
@@ -265,6 +331,11 @@ config_document(const struct config_key keys[], size_t count, FILE *out)
 {
     const char *table = NULL;
     for (const struct config_key *key = keys; key < keys + count; key++) {
+        if (key->type == CONFIG_TABLES) {
+            config_document(key->of->list, key->of->count, out);
+            (void)fprintf(out, "\n%s\n", key->help);
+            continue;
+        }
         if (!str_eq(table, key->table)) {
             table = key->table;
             if (*table)
@@ -293,6 +364,18 @@ config_document(const struct config_key keys[], size_t count, FILE *out)
     }
 }
 
+static void
+free_tables(const struct config_key *key, struct config_tables *tables)
+{
+    for (size_t i = 0; i < tables->count; i++) {
+        void *item = item_of(key, tables, i);
+        free(*(char **)item);
+        config_free(key->of->list, key->of->count, item);
+    }
+    free(tables->items);
+    *tables = (struct config_tables){0};
+}
+
 void
 config_free(const struct config_key keys[], size_t count, void *target)
 {
@@ -302,5 +385,7 @@ config_free(const struct config_key keys[], size_t count, void *target)
             strv_free(field);
         else if (key->type == CONFIG_STRING || key->type == CONFIG_PATH)
             str_set(field, NULL);
+        else if (key->type == CONFIG_TABLES)
+            free_tables(key, field);
     }
 }

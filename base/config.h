@@ -17,17 +17,29 @@ enum config_type {
     CONFIG_STRINGS, /* struct strv; a later file replaces the whole list */
     CONFIG_INTEGER, /* int64_t within least…most */
     CONFIG_BOOLEAN, /* bool */
+    CONFIG_TABLES,  /* struct config_tables: [NAME.X] for as many X as there are, each a struct of its own whose first member is `char *name`: X */
 };
 
 struct config_key {
     const char *table; /* "" for the top level, "network", "a.b" for [a.b] */
     const char *name;
     enum config_type type;
-    size_t offset;        /* in the target struct */
-    const char *fallback; /* the default, as text; a list's separated by spaces; NULL: empty */
-    int64_t least, most;  /* CONFIG_INTEGER */
-    const char *one_of;   /* CONFIG_STRING: allowed values separated by spaces, or NULL */
-    const char *help;     /* one sentence for people */
+    size_t offset;                /* in the target struct */
+    const char *fallback;         /* the default, as text; a list's separated by spaces; NULL: empty */
+    int64_t least, most;          /* CONFIG_INTEGER */
+    const char *one_of;           /* CONFIG_STRING: allowed values separated by spaces, or NULL */
+    const char *help;             /* one sentence for people */
+    const struct config_keys *of; /* CONFIG_TABLES: the keys of each, all with `table` as in "runtimes.NAME" */
+};
+
+struct config_keys {
+    const struct config_key *list;
+    size_t count, size; /* of the keys; of the struct */
+};
+
+struct config_tables {
+    void *items;
+    size_t count;
 };
 
 /* Fill `target` with the defaults. */

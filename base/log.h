@@ -20,7 +20,10 @@ void log_line(enum log_level level, const char *message, ...) __attribute__((sen
 enum { LOG_RECENT_LINES = 32, LOG_RECENT_BYTES = 512 };
 void log_recent(struct strv *lines);
 
-#define log_debug(...) log_line(LOG_DEBUG_, __VA_ARGS__, NULL)
-#define log_info(...)  log_line(LOG_INFO_, __VA_ARGS__, NULL)
-#define log_warn(...)  log_line(LOG_WARN_, __VA_ARGS__, NULL)
-#define log_error(...) log_line(LOG_ERROR_, __VA_ARGS__, NULL)
+/* The array is never made; a value that is no string (an int, say, which log_line would follow as a pointer) does not compile in it. */
+#define log_(level, ...) (sizeof((const char *const[]){__VA_ARGS__}) ? log_line(level, __VA_ARGS__, NULL) : (void)0)
+
+#define log_debug(...) log_(LOG_DEBUG_, __VA_ARGS__)
+#define log_info(...)  log_(LOG_INFO_, __VA_ARGS__)
+#define log_warn(...)  log_(LOG_WARN_, __VA_ARGS__)
+#define log_error(...) log_(LOG_ERROR_, __VA_ARGS__)

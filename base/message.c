@@ -159,18 +159,19 @@ message_receive(int socket, struct message *m, struct error *err)
         return 0;
     collect_fds(m, &msg);
     m->length = (size_t)n;
-    struct wire_header header;
+    struct wire_header header = {0};
+    if (m->length >= sizeof header)
+        memcpy(&header, m->data, sizeof header);
+    m->type = header.type;
+    m->serial = header.serial;
     if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || m->length < sizeof header || !well_formed(m)) {
         message_close_fds(m);
         return error_set(err, ERR_INVALID, "receive message: malformed datagram of %zd bytes", n);
     }
-    memcpy(&header, m->data, sizeof header);
     if (header.version != MESSAGE_VERSION) {
         message_close_fds(m);
         return error_set(err, ERR_INVALID, "receive message: it is of version %u, this crisp speaks %d", header.version, MESSAGE_VERSION);
     }
-    m->type = header.type;
-    m->serial = header.serial;
     return 1;
 }
 

@@ -36,7 +36,8 @@ void message_put_fd(struct message *m, int fd);
 /* 0 sent; -1 with ERR_UNAVAILABLE when the peer is gone, ERR_EXHAUSTED when the socket is full (non-blocking) or the message too large. */
 int message_send(int socket, const struct message *m, struct error *err);
 /* 1 received (whole and well-formed), 0 the peer has closed, -1 error: ERR_EXHAUSTED with errnum EAGAIN where a non-blocking socket has nothing,
- * ERR_INVALID for a malformed datagram or one of another version (its fds are closed). */
+ * ERR_INVALID for a malformed datagram or one of another version: its fds are closed, and m->serial is what stands where a serial does (0 in one that
+ * is too short), so that its sender can be told. */
 int message_receive(int socket, struct message *m, struct error *err);
 
 /* Read a field: the first of that tag. A string is NUL-terminated inside the message and lives as long as it. */

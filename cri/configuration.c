@@ -7,16 +7,30 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "runtime/network/network.h"
+#include "runtime/runtime.h"
 #include "runtime/seccomp.h"
 
 /* clang-format off */
+#define HANDLER(member) offsetof(struct runtime_handler, member)
+static const struct config_key handler_keys[] = {
+    {"runtimes.NAME", "cgroup_parent", CONFIG_STRING, HANDLER(cgroup_parent), "", 0, 0, NULL,
+     "Parent cgroup of its pods whose request names none; empty: `cgroup.pods`.", NULL},
+    {"runtimes.NAME", "pids", CONFIG_INTEGER, HANDLER(pids_limit), "-1", -1, 4194304, NULL,
+     "Processes and threads a container may have; 0: no limit of its own; -1: `limits.pids`.", NULL},
+    {"runtimes.NAME", "seccomp_unset", CONFIG_STRING, HANDLER(seccomp_unset), "", 0, 0, NULL,
+     "Seccomp profile of containers whose request names none; empty: `security.seccomp_unset`.", NULL},
+    {"runtimes.NAME", "privileged_without_host_devices", CONFIG_BOOLEAN, HANDLER(privileged_without_host_devices), "false", 0, 0, NULL,
+     "A privileged container has the usual devices and those it asks for, not all of the host's.", NULL},
+};
+static const struct config_keys handlers = {handler_keys, sizeof handler_keys / sizeof *handler_keys, sizeof(struct runtime_handler)};
+
 #define FIELD(member) offsetof(struct configuration, member)
-#define STRING(table, name, member, fallback, help) {table, name, CONFIG_STRING, FIELD(member), fallback, 0, 0, NULL, help}
-#define CHOICE(table, name, member, fallback, values, help) {table, name, CONFIG_STRING, FIELD(member), fallback, 0, 0, values, help}
-#define PATH(table, name, member, fallback, help) {table, name, CONFIG_PATH, FIELD(member), fallback, 0, 0, NULL, help}
-#define LIST(table, name, member, fallback, help) {table, name, CONFIG_STRINGS, FIELD(member), fallback, 0, 0, NULL, help}
-#define NUMBER(table, name, member, fallback, least, most, help) {table, name, CONFIG_INTEGER, FIELD(member), fallback, least, most, NULL, help}
-#define SWITCH(table, name, member, fallback, help) {table, name, CONFIG_BOOLEAN, FIELD(member), fallback, 0, 0, NULL, help}
+#define STRING(table, name, member, fallback, help) {table, name, CONFIG_STRING, FIELD(member), fallback, 0, 0, NULL, help, NULL}
+#define CHOICE(table, name, member, fallback, values, help) {table, name, CONFIG_STRING, FIELD(member), fallback, 0, 0, values, help, NULL}
+#define PATH(table, name, member, fallback, help) {table, name, CONFIG_PATH, FIELD(member), fallback, 0, 0, NULL, help, NULL}
+#define LIST(table, name, member, fallback, help) {table, name, CONFIG_STRINGS, FIELD(member), fallback, 0, 0, NULL, help, NULL}
+#define NUMBER(table, name, member, fallback, least, most, help) {table, name, CONFIG_INTEGER, FIELD(member), fallback, least, most, NULL, help, NULL}
+#define SWITCH(table, name, member, fallback, help) {table, name, CONFIG_BOOLEAN, FIELD(member), fallback, 0, 0, NULL, help, NULL}
 
 const struct config_key configuration_keys[] = {
     PATH("", "root", root, "/var/lib/crisp",
@@ -62,6 +76,12 @@ const struct config_key configuration_keys[] = {
     NUMBER("limits", "log_bytes_per_second", limits.log_bytes_per_second, "0", 0, INT64_C(1) << 40,
          "How fast a container may log before it is slowed down; 0: no limit."),
 
+    CHOICE("log", "mode", log.mode, "blocking", "blocking nonblocking",
+           "What becomes of a container whose log is slow, stuck or on a full disk: it waits and nothing is lost, or it goes on and loses what its buffer "
+           "does not hold; its log then says how many bytes."),
+    NUMBER("log", "buffer_bytes", log.buffer_bytes, "1048576", 131072, 1 << 30,
+           "Size of that buffer, of each nonblocking container; its memory is the monitor's, and only taken as it is needed."),
+
     STRING("security", "seccomp_unset", security.seccomp_unset, "unconfined",
            "Seccomp profile of containers whose request names none: \"unconfined\" (as CRI has it), \"runtime/default\" or \"localhost/PATH\"."),
 
@@ -87,19 +107,30 @@ const struct config_key configuration_keys[] = {
     NUMBER("streaming", "sessions", streaming.sessions, "1024", 1, 16384,
          "How many sessions may be open at once."),
 
-    PATH("cgroup", "pods", cgroup.pods, "/crisp",
-         "Parent cgroup of pods whose request names none."),
+    CHOICE("cgroup", "driver", cgroup.driver, "cgroupfs", "cgroupfs systemd",
+           "Who makes the cgroups of containers: crispd itself, or systemd as scopes; the kubelet's `cgroupDriver` must say the same, and asks crispd for it."),
+    STRING("cgroup", "pods", cgroup.pods, "",
+           "Parent cgroup of pods whose request names none; empty: `/crisp`, with driver systemd the slice `crisp.slice`."),
     PATH("cgroup", "monitors", cgroup.monitors, "/crisp-monitors",
          "Parent cgroup of the monitors; outside crispd's own service, so that they outlive it."),
 
-    LIST("images", "certs_dirs", images.certs_dirs, "/etc/crisp/certs.d /etc/containerd/certs.d",
-         "Where HOST/hosts.toml is looked for (mirrors, certificates), in this order."),
-    NUMBER("images", "parallel_downloads", images.parallel_downloads, "4", 1, 64,
+    LIST("images", "certs_dirs", images.certs_dirs, "/etc/crisp/certs.d /etc/containerd/certs.d /etc/docker/certs.d",
+         "Where HOST/hosts.toml is looked for (mirrors, certificates), or Docker's HOST/ca.crt, client.cert, client.key, in this order."),
+    NUMBER("images", "parallel_downloads", images.parallel_downloads, "8", 1, 16,
          "Blobs downloaded at once, of all pulls."),
+    NUMBER("images", "parallel_downloads_per_pull", images.parallel_downloads_per_pull, "4", 1, 16,
+         "And of one pull."),
+    NUMBER("images", "stall_seconds", images.stall_seconds, "60", 1, 86400,
+         "A transfer that brings too little in such a time is broken off, and goes on at the next mirror or by a new connection."),
+    NUMBER("images", "least_bytes_per_second", images.least_bytes_per_second, "1024", 0, 1 << 30,
+         "What is too little; 0: nothing is. Time spent waiting for the disk does not count."),
     LIST("images", "pinned", images.pinned, NULL,
          "Images that the kubelet's garbage collection shall leave."),
     SWITCH("images", "keep_layer_blobs", images.keep_layer_blobs, "false",
          "Keep compressed layers after they were unpacked."),
+
+    {"", "runtimes", CONFIG_TABLES, FIELD(runtimes), NULL, 0, 0, NULL,
+     "A runtime handler that pods can name (RuntimeClass), with defaults of its own.", &handlers},
 };
 /* clang-format on */
 const size_t configuration_key_count = sizeof configuration_keys / sizeof *configuration_keys;
@@ -138,8 +169,24 @@ check_absolute(const char *key, const struct strv *paths, struct error *err)
 }
 
 static int
+check_handlers(const struct config_tables *runtimes, struct error *err)
+{
+    const struct runtime_handler *list = runtimes->items;
+    for (size_t i = 0; i < runtimes->count; i++) {
+        const char *name = list[i].name;
+        size_t length = strlen(name);
+        if (length == 0 || length > 63 || name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-")] || *name == '-' || name[length - 1] == '-')
+            return error_set(err, ERR_INVALID, "runtimes: \"%.100s\" is no name of a runtime handler: small letters, digits and - only", name);
+        if (!str_empty(list[i].seccomp_unset) && seccomp_check(list[i].seccomp_unset, err) < 0)
+            return error_prefix(err, "runtimes.%s.seccomp_unset", name);
+    }
+    return 0;
+}
+
+static int
 check(const struct configuration *c, struct error *err)
 {
+    TRY(check_handlers(&c->runtimes, err));
     if (c->limits.nofile_soft > c->limits.nofile_hard)
         return error_set(err, ERR_INVALID, "limits.nofile_soft (%lld) is more than limits.nofile_hard (%lld)", (long long)c->limits.nofile_soft,
                          (long long)c->limits.nofile_hard);
@@ -174,4 +221,20 @@ void
 configuration_free(struct configuration *configuration)
 {
     config_free(configuration_keys, configuration_key_count, configuration);
+}
+
+int
+configuration_check_handler(const struct configuration *configuration, const char *name, struct error *err)
+{
+    const struct runtime_handler *list = configuration->runtimes.items;
+    cleanup_buf struct buf known = BUF(256);
+    if (str_empty(name))
+        return 0;
+    for (size_t i = 0; i < configuration->runtimes.count; i++) {
+        if (str_eq(list[i].name, name))
+            return 0;
+        (void)buf_addf(&known, ", %s", list[i].name);
+    }
+    return error_set(err, ERR_INVALID, "runtime_handler: there is none named \"%.100s\"; this node has the default one%s", name,
+                     known.data ? known.data : "");
 }

@@ -28,6 +28,10 @@ struct configuration {
         int64_t calls, nofile_soft, nofile_hard, pids, log_bytes_per_second;
     } limits;
     struct {
+        char *mode;
+        int64_t buffer_bytes;
+    } log;
+    struct {
         char *seccomp_unset;
         struct strv masked_paths, readonly_paths, cdi_dirs;
     } security;
@@ -36,17 +40,21 @@ struct configuration {
         int64_t port, idle_timeout_seconds, sessions;
     } streaming;
     struct {
-        char *pods, *monitors;
+        char *driver, *pods, *monitors;
     } cgroup;
     struct {
         struct strv certs_dirs, pinned;
-        int64_t parallel_downloads;
+        int64_t parallel_downloads, parallel_downloads_per_pull, stall_seconds, least_bytes_per_second;
         bool keep_layer_blobs;
     } images;
+    struct config_tables runtimes; /* of struct runtime_handler */
 };
 
 extern const struct config_key configuration_keys[];
 extern const size_t configuration_key_count;
+
+/* Whether this node has a runtime handler of that name; "": the default one. ERR_INVALID saying which there are. */
+int configuration_check_handler(const struct configuration *configuration, const char *name, struct error *err);
 
 /* Defaults, then `path` (NULL: CONFIGURATION_FILE, which may be absent) and its config.d; paths of the helper programs that are not given are found
  * beside crispd's own executable, else in libexec. The caller frees `out`, also after an error. */

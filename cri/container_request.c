@@ -10,6 +10,8 @@
 #include "cri/limits.h"
 #include "cri/pod_request.h"
 #include "cri/security.h"
+#include "runtime/layers.h"
+#include "runtime/validate.h"
 
 CLEANUP_DEFINE(container_config_freep, struct container_config *, container_config_free)
 
@@ -84,20 +86,9 @@ check_command_size(const struct container_config *out, struct error *err)
 /* ---- mounts and devices ---- */
 
 static int
-refuse_mount(const Runtime__V1__Mount *in, struct error *err)
-{
-    if (in->image)
-        return refuse_unbuilt("mounts: image", err);
-    if (in->n_mount_options)
-        return refuse_unbuilt("mounts: mount_options", err);
-    return 0;
-}
-
-static int
 read_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct error *err)
 {
     static const enum mount_propagation propagations[] = {PROPAGATION_PRIVATE, PROPAGATION_HOST_TO_CONTAINER, PROPAGATION_BIDIRECTIONAL};
-    TRY(refuse_mount(in, err));
     if ((unsigned)in->propagation >= sizeof propagations / sizeof *propagations)
         return error_set(err, ERR_INVALID, "mounts: %s: unknown propagation %d", in->container_path, (int)in->propagation);
     *out = (struct mount_request){
@@ -105,10 +96,15 @@ read_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct error
         .host_path = str_dup(in->host_path),
         .readonly = in->readonly,
         .recursive_read_only = in->recursive_read_only,
+        .selinux_relabel = in->selinux_relabel,
         .propagation = propagations[in->propagation],
     };
     TRY(id_mappings_read(&out->maps.uids, &out->maps.uid_count, in->uidmappings, in->n_uidmappings, "mounts: uidMappings", err));
-    return id_mappings_read(&out->maps.gids, &out->maps.gid_count, in->gidmappings, in->n_gidmappings, "mounts: gidMappings", err);
+    TRY(id_mappings_read(&out->maps.gids, &out->maps.gid_count, in->gidmappings, in->n_gidmappings, "mounts: gidMappings", err));
+    TRY(check_count(in->n_mount_options, "mounts: mount_options", err));
+    for (size_t i = 0; i < in->n_mount_options; i++)
+        TRY(mount_option(out, in->mount_options[i], err));
+    return 0;
 }
 
 static int
@@ -116,8 +112,8 @@ read_mounts(struct container_config *out, const Runtime__V1__ContainerConfig *in
 {
     TRY(check_count(in->n_mounts, "mounts", err));
     out->mounts = mem_zalloc(in->n_mounts, sizeof *out->mounts);
-    while (out->mount_count < in->n_mounts) {
-        size_t i = out->mount_count++;
+    for (size_t i = 0; i < in->n_mounts; i++) {
+        out->mount_count = i + 1;
         TRY(read_mount(&out->mounts[i], in->mounts[i], err));
     }
     return 0;
@@ -162,14 +158,14 @@ name_of_image(const Runtime__V1__ImageSpec *in, const struct image *image)
 }
 
 static int
-read_image(struct container_config *out, const Runtime__V1__ImageSpec *in, const struct image *image, struct error *err)
+read_image(struct container_config *out, const Runtime__V1__ImageSpec *in, const struct pod_config *pod, const struct image *image, struct error *err)
 {
-    if (*in->runtime_handler)
-        return error_set(err, ERR_INVALID, "image: runtime_handler: there is none named \"%.100s\"", in->runtime_handler);
+    if (*in->runtime_handler && !str_eq(in->runtime_handler, pod->runtime_handler))
+        return error_set(err, ERR_INVALID, "image: runtime_handler \"%.100s\" is not the pod's, \"%s\"", in->runtime_handler, pod->runtime_handler);
     str_set(&out->image_id, image->id);
     str_set(&out->image_name, name_of_image(in, image));
     strv_copy(&out->layers, &image->layers);
-    return 0;
+    return map_read(&out->image_annotations, in->annotations, in->n_annotations, "image: annotations", err);
 }
 
 static int
@@ -190,7 +186,7 @@ read_config(struct container_config *out, const Runtime__V1__ContainerConfig *in
 {
     const struct image_config *of_image = &image->config;
     TRY(read_metadata(out, in->metadata, err));
-    TRY(read_image(out, in->image, image, err));
+    TRY(read_image(out, in->image, pod, image, err));
     TRY(read_args(out, in, of_image, err));
     TRY(read_env(out, in, of_image, err));
     TRY(check_command_size(out, err));
@@ -207,6 +203,52 @@ read_config(struct container_config *out, const Runtime__V1__ContainerConfig *in
     TRY(read_stop_signal(out, in->stop_signal, of_image->stop_signal, err));
     TRY(resources_read(&out->resources, in->linux ? in->linux->resources : NULL, err));
     return security_read_container(out, in->linux ? in->linux->security_context : NULL, pod, of_image->user, err);
+}
+
+/* ---- image mounts ---- */
+
+static int
+check_image_mount(const Runtime__V1__Mount *in, struct error *err)
+{
+    cleanup_strv struct strv components = {0};
+    strv_split(&components, in->image_sub_path, '/', true);
+    if (*in->host_path)
+        return error_set(err, ERR_INVALID, "host_path %s and an image are given both", in->host_path);
+    if (!*in->image->image)
+        return error_set(err, ERR_INVALID, "image names none");
+    if (in->image_sub_path[0] == '/' || strv_has(&components, ".."))
+        return error_set(err, ERR_INVALID, "image_sub_path \"%.200s\" is absolute or has a \"..\"", in->image_sub_path);
+    if (in->propagation == RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL)
+        return error_set(err, ERR_INVALID, "nothing is propagated out of an image");
+    return 0;
+}
+
+static int
+read_image_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct images *images, struct error *err)
+{
+    TRY(check_image_mount(in, err));
+    const struct image *image = TRY_PTR(images_find(images, in->image->image, err));
+    cleanup_free char *sub_path = path_clean(in->image_sub_path);
+    str_set(&out->image, name_of_image(in->image, image));
+    str_set(&out->image_sub_path, sub_path + 1);
+    strv_copy(&out->image_layers, &image->layers);
+    out->readonly = true;
+    image_release(image);
+    if (out->image_layers.count == 0)
+        return error_set(err, ERR_INVALID, "image %s has no layers", out->image);
+    return layers_have(images_layers_dir(images), &out->image_layers, out->image_sub_path, err);
+}
+
+int
+container_request_find_images(struct container_config *config, const Runtime__V1__CreateContainerRequest *request, struct images *images,
+                              struct error *err)
+{
+    for (size_t i = 0; i < config->mount_count; i++) {
+        const Runtime__V1__Mount *in = request->config->mounts[i];
+        if (in->image && read_image_mount(&config->mounts[i], in, images, err) < 0)
+            return error_prefix(err, "mount at %s", in->container_path);
+    }
+    return 0;
 }
 
 struct container_config *

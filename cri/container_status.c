@@ -25,12 +25,15 @@ metadata_write(struct call *call, const struct container_config *config)
     return out;
 }
 
+/* `annotations`: NULL where the request's are not kept. */
 static Runtime__V1__ImageSpec *
-image_write(struct call *call, const struct container_config *config)
+image_write(struct call *call, const char *name, const struct strmap *annotations)
 {
     Runtime__V1__ImageSpec *out = answer_new(call, &runtime__v1__image_spec__descriptor);
-    out->image = config->image_name;
-    out->user_specified_image = config->image_name;
+    out->image = name;
+    out->user_specified_image = name;
+    if (annotations)
+        out->n_annotations = map_write(call, annotations, &runtime__v1__image_spec__annotations_entry__descriptor, &out->annotations);
     return out;
 }
 
@@ -67,6 +70,10 @@ mounts_write(struct call *call, const struct container_config *config, Runtime__
         out->mounts[i]->propagation = propagations[mount->propagation];
         out->mounts[i]->n_uidmappings = id_mappings_write(call, mount->maps.uids, mount->maps.uid_count, &out->mounts[i]->uidmappings);
         out->mounts[i]->n_gidmappings = id_mappings_write(call, mount->maps.gids, mount->maps.gid_count, &out->mounts[i]->gidmappings);
+        out->mounts[i]->selinux_relabel = mount->selinux_relabel;
+        out->mounts[i]->image_sub_path = mount->image_sub_path;
+        if (!str_empty(mount->image))
+            out->mounts[i]->image = image_write(call, mount->image, NULL);
     }
 }
 
@@ -97,7 +104,7 @@ status_write(struct call *call, const struct container_status *container)
     out->started_at = container->started_ns;
     out->finished_at = container->finished_ns;
     out->exit_code = container->exit_code;
-    out->image = image_write(call, config);
+    out->image = image_write(call, config->image_name, &config->image_annotations);
     out->image_ref = image_ref(call, config);
     out->image_id = config->image_id;
     out->reason = container->reason;
@@ -168,7 +175,7 @@ item_write(struct call *call, const struct container_status *container)
     out->id = container->id;
     out->pod_sandbox_id = config->pod_id;
     out->metadata = metadata_write(call, config);
-    out->image = image_write(call, config);
+    out->image = image_write(call, config->image_name, &config->image_annotations);
     out->image_ref = image_ref(call, config);
     out->image_id = config->image_id;
     out->state = (Runtime__V1__ContainerState)container->state;

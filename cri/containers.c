@@ -1,11 +1,14 @@
 #include <stdlib.h>
 
 #include "api.pb-c.h"
+#include "base/cleanup.h"
 #include "base/id.h"
 #include "cri/check.h"
 #include "cri/container_request.h"
 #include "cri/convert.h"
 #include "cri/handlers.h"
+
+CLEANUP_DEFINE(container_config_freep, struct container_config *, container_config_free)
 
 static void
 release_pod(void *pod)
@@ -50,11 +53,16 @@ containers_create(struct call *call, const void *request, void *response, struct
     Runtime__V1__CreateContainerResponse *out = response;
     const char *name = in->config && in->config->metadata ? in->config->metadata->name : "";
     call_about(call, arena_printf(&call->arena, "%s in pod %s", name, in->pod_sandbox_id));
-    struct container_config *container = read_request(call, in, err);
+    cleanup(container_config_freep) struct container_config *container = read_request(call, in, err);
     if (!container)
         return error_prefix(err, "container %s", call->object);
+    if (container_request_find_images(container, in, call->services->images, err) < 0) {
+        /* The kubelet knows this word at the beginning (cri-api, pkg/errors). */
+        (void)error_prefix(err, "container %s", call->object);
+        return error_prefix(err, "ImageVolumeMountFailed");
+    }
     char *id = call_alloc(call, ID_SIZE);
-    TRY(container_create(call->services->runtime, container, id, call->cancel, err));
+    TRY(container_create(call->services->runtime, steal(container), id, call->cancel, err));
     out->container_id = id;
     return 0;
 }

@@ -71,6 +71,9 @@ open_images(const struct configuration *c, struct images **out, struct error *er
         .certs_dirs = c->images.certs_dirs,
         .pinned = c->images.pinned,
         .parallel_downloads = c->images.parallel_downloads,
+        .parallel_downloads_per_pull = c->images.parallel_downloads_per_pull,
+        .stall_seconds = c->images.stall_seconds,
+        .least_bytes_per_second = c->images.least_bytes_per_second,
         .keep_layer_blobs = c->images.keep_layer_blobs,
     };
     return images_open(&options, out, err) < 0 ? error_prefix(err, "open the images in %s", c->root) : 0;
@@ -97,11 +100,13 @@ open_runtime(const struct configuration *c, const struct services *services, str
         .state = c->state,
         .monitor_program = c->monitor_program,
         .layers_dir = images_layers_dir(services->images),
+        .systemd_cgroups = str_eq(c->cgroup.driver, "systemd"),
         .cgroup_parent = c->cgroup.pods,
         .monitor_cgroup = c->cgroup.monitors,
         .nofile_soft = c->limits.nofile_soft,
         .nofile_hard = c->limits.nofile_hard,
         .log_bytes_per_second = c->limits.log_bytes_per_second,
+        .log_buffer_bytes = str_eq(c->log.mode, "nonblocking") ? (size_t)c->log.buffer_bytes : 0,
         .pids_limit = c->limits.pids,
         .cdi_dirs = c->security.cdi_dirs,
         .masked_paths = c->security.masked_paths,
@@ -109,6 +114,8 @@ open_runtime(const struct configuration *c, const struct services *services, str
         .seccomp_unset = c->security.seccomp_unset,
         .unprivileged_ports = c->network.unprivileged_ports,
         .unprivileged_ping = c->network.unprivileged_ping,
+        .handlers = c->runtimes.items,
+        .handler_count = c->runtimes.count,
         .network =
             {
                 .mode = str_eq(c->network.mode, "builtin") ? NETWORK_BUILTIN : NETWORK_CNI,

@@ -10,13 +10,11 @@
 #include "runtime/runtime.h"
 
 static const char *
-reference_of(const Runtime__V1__ImageSpec *spec, struct error *err)
+reference_of(const struct call *call, const Runtime__V1__ImageSpec *spec, struct error *err)
 {
     if (!spec || !*spec->image)
         (void)error_set(err, ERR_INVALID, "image: its name is missing");
-    else if (*spec->runtime_handler)
-        (void)error_set(err, ERR_INVALID, "image: runtime_handler: there is none named \"%.100s\"", spec->runtime_handler);
-    else
+    else if (configuration_check_handler(call->services->configuration, spec->runtime_handler, err) == 0)
         return spec->image;
     return NULL;
 }
@@ -89,7 +87,7 @@ images_rpc_status(struct call *call, const void *request, void *response, struct
 {
     const Runtime__V1__ImageStatusRequest *in = request;
     Runtime__V1__ImageStatusResponse *out = response;
-    const char *reference = TRY_PTR(reference_of(in->image, err));
+    const char *reference = TRY_PTR(reference_of(call, in->image, err));
     call_about(call, reference);
     const struct image *image = images_find(call->services->images, reference, err);
     if (!image)
@@ -119,7 +117,7 @@ images_rpc_pull(struct call *call, const void *request, void *response, struct e
     const Runtime__V1__PullImageRequest *in = request;
     Runtime__V1__PullImageResponse *out = response;
     call->arena.secret = in->auth != NULL;
-    const char *reference = TRY_PTR(reference_of(in->image, err));
+    const char *reference = TRY_PTR(reference_of(call, in->image, err));
     call_about(call, reference);
     struct image_auth auth = {0};
     if (in->auth)
@@ -145,7 +143,7 @@ images_rpc_remove(struct call *call, const void *request, void *response, struct
 {
     const Runtime__V1__RemoveImageRequest *in = request;
     (void)response;
-    const char *reference = TRY_PTR(reference_of(in->image, err));
+    const char *reference = TRY_PTR(reference_of(call, in->image, err));
     call_about(call, reference);
     const struct image *image = images_find(call->services->images, reference, err);
     if (!image)

@@ -107,7 +107,8 @@ read_linux(struct pod_config *pod, const Runtime__V1__LinuxPodSandboxConfig *in,
         return 0;
     str_set(&pod->cgroup_parent, in->cgroup_parent);
     TRY(map_read(&pod->sysctls, in->sysctls, in->n_sysctls, "sysctls", err));
-    /* overhead and resources inform: the kubelet itself sets them on the pod's cgroup. */
+    TRY(resources_read(&pod->overhead, in->overhead, err));
+    TRY(resources_read(&pod->resources, in->resources, err));
     return security_read_pod(pod, in->security_context, err);
 }
 
@@ -132,13 +133,9 @@ pod_request_read(Runtime__V1__RunPodSandboxRequest *request, struct error *err)
         (void)error_set(err, ERR_INVALID, "config is missing");
         return NULL;
     }
-    if (*request->runtime_handler) {
-        (void)error_set(err, ERR_INVALID, "runtime_handler: there is none named \"%.100s\"", request->runtime_handler);
-        return NULL;
-    }
     cleanup(pod_config_freep) struct pod_config *pod = pod_config_new();
     TRY_OR_NULL(read_config(pod, request->config, err));
-    str_set(&pod->runtime_handler, "");
+    str_set(&pod->runtime_handler, request->runtime_handler);
     request_canonical(&request->base, &pod->request, &pod->request_length);
     return steal(pod);
 }

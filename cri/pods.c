@@ -1,6 +1,7 @@
 #include "api.pb-c.h"
 #include "base/id.h"
 #include "cri/check.h"
+#include "cri/configuration.h"
 #include "cri/convert.h"
 #include "cri/handlers.h"
 #include "cri/id_mappings.h"
@@ -15,7 +16,8 @@ pods_run(struct call *call, const void *request, void *response, struct error *e
     /* Its maps are put in order; nobody else reads it. */
     Runtime__V1__RunPodSandboxRequest *in = (Runtime__V1__RunPodSandboxRequest *)(uintptr_t)request;
     Runtime__V1__RunPodSandboxResponse *out = response;
-    struct pod_config *pod = pod_request_read(in, err);
+    bool has_handler = configuration_check_handler(call->services->configuration, in->runtime_handler, err) == 0;
+    struct pod_config *pod = has_handler ? pod_request_read(in, err) : NULL;
     const Runtime__V1__PodSandboxMetadata *metadata = in->config ? in->config->metadata : NULL;
     const char *name = metadata ? arena_printf(&call->arena, "%s/%s", metadata->namespace_, metadata->name) : "";
     call_about(call, name);
@@ -49,7 +51,7 @@ pods_remove(struct call *call, const void *request, void *response, struct error
     return pod_remove(call->services->runtime, in->pod_sandbox_id, call->cancel, err);
 }
 
-/* The kubelet tells this after it has set the pod's cgroup itself. */
+/* The kubelet tells this after it has set the cgroup that it named as the pod's parent itself. */
 int
 pods_update_resources(struct call *call, const void *request, void *response, struct error *err)
 {

@@ -10,6 +10,7 @@
 #include "cri/id_mappings.h"
 #include "runtime/idmap.h"
 #include "runtime/seccomp.h"
+#include "runtime/selinux.h"
 
 #define UNCONFINED      RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined
 #define RUNTIME_DEFAULT RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault
@@ -36,10 +37,15 @@ read_profile(const Runtime__V1__SecurityProfile *profile, const char *old, const
 }
 
 static int
-refuse_selinux(const Runtime__V1__SELinuxOption *in, struct error *err)
+read_selinux(struct selinux_options *out, const Runtime__V1__SELinuxOption *in, struct error *err)
 {
-    bool asks = in && (*in->user || *in->role || *in->type || *in->level);
-    return asks ? refuse_unbuilt("selinux_options", err) : 0;
+    if (!in)
+        return 0;
+    str_set(&out->user, in->user);
+    str_set(&out->role, in->role);
+    str_set(&out->type, in->type);
+    str_set(&out->level, in->level);
+    return selinux_check(out, err);
 }
 
 static int
@@ -138,7 +144,7 @@ security_read_pod(struct pod_config *pod, const Runtime__V1__LinuxSandboxSecurit
     if (!in)
         return 0;
     TRY(read_pod_namespaces(pod, in->namespace_options, err));
-    TRY(refuse_selinux(in->selinux_options, err));
+    TRY(read_selinux(&pod->selinux, in->selinux_options, err));
     TRY(check_users(in->run_as_user, in->run_as_group, err));
     if (in->run_as_group && !in->run_as_user)
         return error_set(err, ERR_INVALID, "run_as_group is given without run_as_user");
@@ -185,13 +191,13 @@ read_capabilities(struct container_config *container, const Runtime__V1__Capabil
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
-/* A privileged container is confined by nothing, whatever else is asked. */
+/* A privileged container is confined by nothing, whatever else is asked; its files have a label nonetheless. */
 static int
 read_confinement(struct container_config *container, const Runtime__V1__LinuxContainerSecurityContext *in, struct error *err)
 {
+    TRY(read_selinux(&container->selinux, in->selinux_options, err));
     if (in->privileged)
         return 0;
-    TRY(refuse_selinux(in->selinux_options, err));
     TRY(read_profile(in->seccomp, in->seccomp_profile_path, "seccomp", &container->seccomp, err));
     TRY(read_profile(in->apparmor, in->apparmor_profile, "apparmor", &container->apparmor, err));
     return seccomp_check(container->seccomp, err);

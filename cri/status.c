@@ -30,7 +30,8 @@ status_runtime_config(struct call *call, const void *request, void *response, st
     (void)request;
     (void)err;
     out->linux = answer_new(call, &runtime__v1__linux_runtime_configuration__descriptor);
-    out->linux->cgroup_driver = RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
+    bool systemd = str_eq(call->services->configuration->cgroup.driver, "systemd");
+    out->linux->cgroup_driver = systemd ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD : RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
     return 0;
 }
 
@@ -72,20 +73,48 @@ conditions_write(struct call *call)
     return out;
 }
 
+/* They differ in their defaults, not in what they can do. */
+static Runtime__V1__RuntimeHandler *
+handler_write(struct call *call, const char *name)
+{
+    Runtime__V1__RuntimeHandler *out = answer_new(call, &runtime__v1__runtime_handler__descriptor);
+    out->name = name;
+    out->features = answer_new(call, &runtime__v1__runtime_handler_features__descriptor);
+    out->features->recursive_read_only_mounts = true; /* mount_setattr is in every kernel crisp runs on */
+    out->features->user_namespaces = runtime_has_userns(call->services->runtime);
+    return out;
+}
+
 static void
 handlers_write(struct call *call, Runtime__V1__StatusResponse *out)
 {
-    bool userns = runtime_has_userns(call->services->runtime);
-    Runtime__V1__RuntimeHandler *handler = answer_new(call, &runtime__v1__runtime_handler__descriptor);
-    handler->features = answer_new(call, &runtime__v1__runtime_handler_features__descriptor);
-    handler->features->recursive_read_only_mounts = true; /* mount_setattr is in every kernel crisp runs on */
-    handler->features->user_namespaces = userns;
-    out->n_runtime_handlers = 1;
-    out->runtime_handlers = answer_list(call, 1);
-    out->runtime_handlers[0] = handler;
+    const struct config_tables *runtimes = &call->services->configuration->runtimes;
+    const struct runtime_handler *named = runtimes->items;
+    out->n_runtime_handlers = 1 + runtimes->count;
+    out->runtime_handlers = answer_list(call, out->n_runtime_handlers);
+    out->runtime_handlers[0] = handler_write(call, "");
+    for (size_t i = 0; i < runtimes->count; i++)
+        out->runtime_handlers[i + 1] = handler_write(call, named[i].name);
     out->features = answer_new(call, &runtime__v1__runtime_features__descriptor);
     out->features->supplemental_groups_policy = true;
-    out->features->user_namespaces_host_network = userns;
+    out->features->mount_options = true;
+    out->features->user_namespaces_host_network = runtime_has_userns(call->services->runtime);
+}
+
+static json_t *value_of(const struct config_key *key, const void *configuration);
+
+static json_t *
+tables_of(const struct config_key *key, const struct config_tables *tables)
+{
+    json_t *all = json_object();
+    for (size_t i = 0; i < tables->count; i++) {
+        const char *item = (const char *)tables->items + i * key->of->size;
+        json_t *one = json_object();
+        for (const struct config_key *of = key->of->list; of < key->of->list + key->of->count; of++)
+            (void)json_object_set_new(one, of->name, value_of(of, item));
+        (void)json_object_set_new(all, *(char *const *)(const void *)item, one);
+    }
+    return all;
 }
 
 static json_t *
@@ -100,6 +129,8 @@ value_of(const struct config_key *key, const void *configuration)
         return json_integer(*(const int64_t *)field);
     case CONFIG_BOOLEAN:
         return json_boolean(*(const bool *)field);
+    case CONFIG_TABLES:
+        return tables_of(key, field);
     case CONFIG_STRINGS:
         break;
     }

@@ -45,6 +45,18 @@ errand_new(enum errand_kind kind, const char *id)
     return errand;
 }
 
+/* An exec or attach. */
+static struct errand *
+errand_new_streams(enum errand_kind kind, const char *id, bool tty, bool in, bool out, bool err_wanted)
+{
+    struct errand *errand = errand_new(kind, id);
+    errand->tty = tty;
+    errand->in = in;
+    errand->out = out;
+    errand->err = err_wanted;
+    return errand;
+}
+
 static int
 answer_url(struct call *call, struct errand *errand, const char **out, struct error *err)
 {
@@ -68,12 +80,8 @@ streaming_exec(struct call *call, const void *request, void *response, struct er
     TRY(check_running(call, in->container_id, err));
     cleanup_strv struct strv command = {0};
     TRY(list_read(&command, in->cmd, in->n_cmd, "cmd", err));
-    struct errand *errand = errand_new(ERRAND_EXEC, in->container_id);
+    struct errand *errand = errand_new_streams(ERRAND_EXEC, in->container_id, in->tty, in->stdin, in->stdout, in->stderr);
     strv_copy(&errand->command, &command);
-    errand->tty = in->tty;
-    errand->in = in->stdin;
-    errand->out = in->stdout;
-    errand->err = in->stderr;
     return answer_url(call, errand, &out->url, err);
 }
 
@@ -86,11 +94,7 @@ streaming_attach(struct call *call, const void *request, void *response, struct 
     TRY(check_id(in->container_id, "container_id", err));
     TRY(check_streams(in->tty, in->stdin, in->stdout, in->stderr, err));
     TRY(check_running(call, in->container_id, err));
-    struct errand *errand = errand_new(ERRAND_ATTACH, in->container_id);
-    errand->tty = in->tty;
-    errand->in = in->stdin;
-    errand->out = in->stdout;
-    errand->err = in->stderr;
+    struct errand *errand = errand_new_streams(ERRAND_ATTACH, in->container_id, in->tty, in->stdin, in->stdout, in->stderr);
     return answer_url(call, errand, &out->url, err);
 }
 

@@ -2,13 +2,9 @@
  * enums by name, bytes in base64, maps as objects. Fields that are empty are there all the same, so that a script finds every key. */
 #pragma once
 
-#include <jansson.h>
 #include <protobuf-c/protobuf-c.h>
 
-#include "base/cleanup.h"
-
-/* jansson's own json_auto_t does not go with a macro named cleanup. */
-#define cleanup_json cleanup(json_decrefp)
+#include "base/json.h"
 
 /* A new reference. */
 json_t *json_of_message(const ProtobufCMessage *message);

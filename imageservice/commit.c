@@ -16,7 +16,7 @@
 struct arrived {
     const char *chain_id;
     const char *incoming;
-    const char *blob; /* NULL: not kept */
+    bool blob_kept;
     uint64_t bytes, inodes;
     const char *placed; /* where it was renamed to; the new index' */
 };
@@ -52,14 +52,6 @@ incoming_valid(const char *name)
     return strspn(name, "0123456789") == strlen(name);
 }
 
-/* "N.blob" */
-static bool
-blob_name_valid(const char *name)
-{
-    size_t digits = strspn(name, "0123456789");
-    return digits > 0 && str_eq(name + digits, ".blob");
-}
-
 static int
 read_layers(struct commit *c, const struct message *done, struct error *err)
 {
@@ -79,7 +71,7 @@ read_layers(struct commit *c, const struct message *done, struct error *err)
         memcpy(&layer->bytes, bytes, sizeof layer->bytes);
         memcpy(&layer->inodes, inodes, sizeof layer->inodes);
         const char *blob = message_next(done, PULL_BLOB, &at_blob, &length);
-        layer->blob = blob && length > 1 && !blob[length - 1] && blob_name_valid(blob) ? blob : NULL;
+        layer->blob_kept = blob && length > 1;
     }
     return 0;
 }
@@ -97,9 +89,11 @@ static void
 keep_blobs(const struct commit *c, const struct manifest *manifest)
 {
     for (size_t i = 0; i < c->layer_count && i < manifest->count; i++) {
-        cleanup_free char *path = blob_path(manifest->layers[i].digest);
-        if (c->images->keep_layer_blobs && c->layers[i].blob)
-            (void)renameat(c->session, c->layers[i].blob, c->images->images_dir, path);
+        char name[DIGEST_SIZE];
+        digest_as_name(manifest->layers[i].digest, name);
+        cleanup_free char *from = str_printf("partial/%s", name), *path = blob_path(manifest->layers[i].digest);
+        if (c->images->keep_layer_blobs && c->layers[i].blob_kept)
+            (void)renameat(c->images->images_dir, from, c->images->images_dir, path);
     }
 }
 

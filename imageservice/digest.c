@@ -18,6 +18,13 @@ digest_valid(const char *text)
     return hex && strspn(text + 7, "0123456789abcdef") == hex && text[7 + hex] == '\0';
 }
 
+void
+digest_as_name(const char *digest, char out[DIGEST_SIZE])
+{
+    (void)snprintf(out, DIGEST_SIZE, "%s", digest);
+    out[strcspn(out, ":")] = '-';
+}
+
 struct digest *
 digest_new(const char *like)
 {

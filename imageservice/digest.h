@@ -10,6 +10,9 @@ enum { DIGEST_SIZE = 7 + 128 + 1 };
 
 bool digest_valid(const char *text);
 
+/* "sha256-HEX": a file's name. */
+void digest_as_name(const char *digest, char out[DIGEST_SIZE]);
+
 /* Adds bytes up; the algorithm is that of `like`. */
 struct digest;
 

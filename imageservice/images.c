@@ -16,7 +16,7 @@
 static int
 open_directories(struct images *images, struct error *err)
 {
-    static const char *const below[] = {"images/incoming", "images/blobs/sha256", "images/blobs/sha512", "layers"};
+    static const char *const below[] = {"images/incoming", "images/partial", "images/blobs/sha256", "images/blobs/sha512", "layers"};
     for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
         cleanup_free char *path = str_printf("%s/%s", images->root, below[i]);
         TRY(file_mkdirs(path, 0700, err));
@@ -36,6 +36,9 @@ copy_options(struct images *images, const struct images_options *options)
     images->pull_program = str_dup(options->pull_program);
     strv_copy(&images->certs_dirs, &options->certs_dirs);
     images->parallel_downloads = options->parallel_downloads;
+    images->parallel_downloads_per_pull = options->parallel_downloads_per_pull;
+    images->stall_seconds = options->stall_seconds;
+    images->least_bytes_per_second = options->least_bytes_per_second;
     images->keep_layer_blobs = options->keep_layer_blobs;
     for (size_t i = 0; i < options->pinned.count; i++) {
         struct error err;

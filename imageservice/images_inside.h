@@ -19,7 +19,7 @@ struct hold {
 struct images {
     char *root, *pull_program;
     struct strv certs_dirs, pinned;
-    int64_t parallel_downloads;
+    int64_t parallel_downloads, parallel_downloads_per_pull, stall_seconds, least_bytes_per_second;
     bool keep_layer_blobs;
     char *layers_path;
     int images_dir, layers_dir; /* fds */

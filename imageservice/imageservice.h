@@ -7,6 +7,7 @@
  * On disk, below `root`:
  *   images/index.json           the names and images, replaced as a whole
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
+ *   images/partial/             half blobs, for the next pull to go on with
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)
  * A layer is found by its chain id (OCI image spec, "Layer ChainID") and shared by every image that has it.
  *
@@ -28,9 +29,11 @@ struct images_options {
     const char *root;           /* /var/lib/crisp */
     const char *state;          /* /run/crisp: crisp-pull's socket */
     const char *pull_program;   /* path of crisp-pull */
-    struct strv certs_dirs;     /* where hosts.toml files are looked for, in this order: /etc/crisp/certs.d, /etc/containerd/certs.d */
+    struct strv certs_dirs;     /* where hosts.toml files are looked for, in this order: /etc/crisp/certs.d, /etc/containerd/certs.d, … */
     struct strv pinned;         /* references that garbage collection shall leave (Image.pinned) */
     int64_t parallel_downloads; /* blobs at once, of all pulls */
+    int64_t parallel_downloads_per_pull;
+    int64_t stall_seconds, least_bytes_per_second; /* a transfer that brings less in that time is broken off and resumed, or tried elsewhere */
     bool keep_layer_blobs;
 };
 
@@ -68,14 +71,15 @@ struct image_auth {
 /* Open the store: make what is missing, load the index (a torn or damaged record is set aside, logged and skipped, never fatal), delete what was
  * being unpacked when the last crispd died. */
 int images_open(const struct images_options *options, struct images **out, struct error *err);
-/* Ends crisp-pull if it runs; pulls under way fail with ERR_UNAVAILABLE. */
+/* Ends crisp-pull if it runs; pulls under way fail with ERR_CANCELLED. */
 void images_close(struct images *images);
 
 /* Pull `reference` (normalized as Docker does: docker.io, library/, latest) for this machine's platform. Returns the image id, which the caller
  * frees. Pulls of the same image at the same time are one. Returns only after the image was found again under every name it will be asked for and its
  * layers were opened, all of it durable. A caller whose patience ends stops waiting; a pull nobody waits for stops. Errors: ERR_INVALID
  * (reference), ERR_NOT_FOUND (no such repository or tag), ERR_AUTH, ERR_DENIED, ERR_EXHAUSTED (429, disk full), ERR_UNAVAILABLE (registry down),
- * ERR_INTERNAL (digest or size mismatch), each naming registry, repository, step and the registry's own words. [CRI PullImage] */
+ * ERR_INTERNAL (digest or size mismatch; crisp-pull died twice), each naming registry, repository, step and the registry's own words. [CRI PullImage]
+ */
 char *images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
 
 /* Find an image by tag, digest, tag with digest, id ("sha256:…" or bare hex) or unique id prefix. NULL with ERR_NOT_FOUND, ERR_INVALID (malformed,

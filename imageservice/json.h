@@ -1,18 +1,14 @@
 /* JSON from outside, read by jansson within limits: what a few bytes of JSON cost as a tree is bounded before it is built. */
 #pragma once
 
-#include <jansson.h>
-
-#include "base/cleanup.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/str.h"
 
 enum {
     JSON_TEXT_MAX = 4 << 20,    /* a manifest's largest size (what registries take, distribution spec: at least 4 MiB) */
     JSON_VALUES_MAX = 64 << 10, /* a value costs jansson up to 100 bytes: about 6 MiB */
 };
-
-#define cleanup_json cleanup(json_decrefp) /* jansson brings that one */
 
 /* Parse an object; the caller json_decrefs it. ERR_INVALID naming `what`. */
 json_t *json_parse(const char *text, size_t length, const char *what, struct error *err);

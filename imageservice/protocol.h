@@ -36,13 +36,13 @@ enum pull_field {
     PULL_INCOMING = 10,    /* repeated, for each chain id: its directory below the session's, "" when it was there */
     PULL_BYTES = 11,       /* repeated, for each chain id */
     PULL_INODES = 12,      /* repeated, for each chain id */
-    PULL_REPO_DIGEST = 13, /* of what the reference names: the index's, where there is one */
-    PULL_MANIFEST_DIGEST = 14,
+    PULL_REPO_DIGEST = 13, /* of what the reference names: the index's, where there is one. PULL_START: repeated, what it named when it was pulled */
+    PULL_MANIFEST_DIGEST = 14, /* PULL_START: of what is here for these */
     PULL_CONFIG_DIGEST = 15,
     PULL_ERROR_KIND = 16,
     PULL_ERROR_ERRNO = 17,
     PULL_ERROR_MESSAGE = 18,
-    PULL_BLOB = 19, /* repeated, for each chain id, with keep_layer_blobs: the blob's file in the session's directory, "" when it was there */
+    PULL_BLOB = 19, /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
 };
 
 enum { PULL_SOCKET_FD = 3 }; /* where crisp-pull finds its end */

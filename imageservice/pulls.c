@@ -26,11 +26,13 @@
 #include "imageservice/digest.h"
 #include "imageservice/images_inside.h"
 #include "imageservice/protocol.h"
+#include "imageservice/reference.h"
 
 #define IDLE_NS (5 * NS_PER_SECOND)
 
 enum {
-    END_MS = 3000,  /* that crisp-pull has to end by itself after its socket was closed */
+    END_MS = 3000, /* that crisp-pull has to end by itself after its socket was closed */
+    PARTIAL_SECONDS = 3600,
     SEND_MS = 2000, /* a crisp-pull that reads nothing for so long hangs, and is killed */
 };
 
@@ -63,6 +65,8 @@ struct pulls {
     struct pull *all;
     uint32_t serial;
     bool closing;
+    unsigned callers; /* in pulls_pull: pulls_stop waits for them, by `left` */
+    pthread_cond_t left;
     /* The thread's own: */
     int wake;                   /* eventfd */
     int socket, pidfd, session; /* of the crisp-pull that runs; -1: none */
@@ -86,12 +90,27 @@ put_secret(struct message *m, enum pull_field field, const char *secret)
         message_put_string(m, (uint16_t)field, secret);
 }
 
+/* What the reference names here already, in the digests of its own repository. */
+static void
+put_known(struct message *m, const char *reference, const struct image_record *known)
+{
+    cleanup_reference struct reference parsed = {0};
+    if (!known || reference_parse(reference, &parsed, NULL) < 0)
+        return;
+    cleanup_free char *repository = reference_name(&parsed), *prefix = str_printf("%s@", repository);
+    for (size_t i = 0; i < known->image.repo_digests.count; i++)
+        if (str_starts(known->image.repo_digests.items[i], prefix))
+            message_put_string(m, PULL_REPO_DIGEST, known->image.repo_digests.items[i] + strlen(prefix));
+    message_put_string(m, PULL_MANIFEST_DIGEST, known->manifest_digest);
+}
+
 static struct message *
-start_message(uint32_t serial, const char *reference, const struct image_auth *auth)
+start_message(uint32_t serial, const char *reference, const struct image_auth *auth, const struct image_record *known)
 {
     struct message *m = mem_alloc(sizeof *m);
     message_begin(m, PULL_START, serial);
     message_put_string(m, PULL_REFERENCE, reference);
+    put_known(m, reference, known);
     if (auth) {
         put_secret(m, PULL_USERNAME, auth->username);
         put_secret(m, PULL_PASSWORD, auth->password);
@@ -116,7 +135,7 @@ static char *
 key_of(const char *reference, const struct image_auth *auth)
 {
     char digest[DIGEST_SIZE];
-    struct message *m = start_message(0, reference, auth);
+    struct message *m = start_message(0, reference, auth, NULL);
     digest_of(NULL, m->data, m->length <= MESSAGE_MAX ? m->length : 0, digest);
     wipe_message(m);
     return str_dup(digest);
@@ -124,7 +143,7 @@ key_of(const char *reference, const struct image_auth *auth)
 
 /* With the lock held. */
 static struct pull *
-find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth)
+find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct image_record *known)
 {
     cleanup_free char *key = key_of(reference, auth);
     struct pull *pull = pulls->all;
@@ -136,7 +155,7 @@ find_or_add(struct pulls *pulls, const char *reference, const struct image_auth 
     pull->serial = ++pulls->serial;
     pull->key = steal(key);
     pull->reference = str_dup(reference);
-    pull->start = start_message(pull->serial, reference, auth);
+    pull->start = start_message(pull->serial, reference, auth, known);
     pull->next = pulls->all;
     pulls->all = pull;
     return pull;
@@ -145,16 +164,18 @@ find_or_add(struct pulls *pulls, const char *reference, const struct image_auth 
 static int
 join(struct pulls *pulls, const char *reference, const struct image_auth *auth, struct waiter *waiter, struct pull **out, struct error *err)
 {
+    cleanup(index_unrefp) struct index *index = images_index(pulls->images);
     (void)pthread_mutex_lock(&pulls->lock);
     bool closing = pulls->closing;
     if (!closing) {
-        *out = find_or_add(pulls, reference, auth);
+        pulls->callers++;
+        *out = find_or_add(pulls, reference, auth, index_find_name(index, reference));
         waiter->next = (*out)->waiters;
         (*out)->waiters = waiter;
     }
     (void)pthread_mutex_unlock(&pulls->lock);
     wake_thread(pulls);
-    return closing ? error_set(err, ERR_UNAVAILABLE, "crispd is ending") : 0;
+    return closing ? error_set(err, ERR_CANCELLED, "crispd is ending") : 0;
 }
 
 /* Stop waiting, unless the end came first. With its last waiter a pull is cancelled. */
@@ -169,8 +190,10 @@ leave(struct pulls *pulls, struct pull *pull, struct waiter *waiter)
         *link = waiter->next;
         pull->cancelled = !pull->waiters;
     }
-    (void)pthread_mutex_unlock(&pulls->lock);
     wake_thread(pulls);
+    pulls->callers--;
+    (void)pthread_cond_signal(&pulls->left);
+    (void)pthread_mutex_unlock(&pulls->lock);
 }
 
 char *
@@ -295,15 +318,31 @@ clear_incoming(struct pulls *pulls)
             log_warn("half a download can't be deleted", "path", path, "error", err.message);
 }
 
+/* Half blobs that no pull went on with for long. */
+static void
+clear_partial(struct pulls *pulls)
+{
+    struct stat st;
+    cleanup_free char *path = str_printf("%s/images/partial", pulls->images->root);
+    cleanup_closedir DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && time(NULL) - st.st_mtime > PARTIAL_SECONDS)
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+}
+
 static void
 make_arguments(const struct pulls *pulls, struct strv *argv)
 {
     const struct images *images = pulls->images;
     strv_add(argv, images->pull_program);
     strv_addf(argv, "--incoming=%s/images/incoming/%s", images->root, pulls->session_name);
+    strv_addf(argv, "--partial=%s/images/partial", images->root);
     strv_addf(argv, "--layers=%s", images->layers_path);
     strv_addf(argv, "--blobs=%s/images/blobs", images->root);
     strv_addf(argv, "--downloads=%lld", (long long)images->parallel_downloads);
+    strv_addf(argv, "--per-pull=%lld", (long long)images->parallel_downloads_per_pull);
+    strv_addf(argv, "--stall=%lld", (long long)images->stall_seconds);
+    strv_addf(argv, "--least-rate=%lld", (long long)images->least_bytes_per_second);
     for (size_t i = 0; i < images->certs_dirs.count; i++)
         strv_addf(argv, "--certs=%s", images->certs_dirs.items[i]);
     if (images->keep_layer_blobs)
@@ -317,6 +356,9 @@ make_environment(struct strv *environment)
     for (size_t i = 0; i < sizeof passed_on / sizeof *passed_on; i++)
         if (getenv(passed_on[i]))
             strv_addf(environment, "%s=%s", passed_on[i], getenv(passed_on[i]));
+    /* In capitals libcurl doesn't read it, as a CGI program's environment could have it from a request's header. */
+    if (getenv("HTTP_PROXY") && !getenv("http_proxy"))
+        strv_addf(environment, "http_proxy=%s", getenv("HTTP_PROXY"));
 }
 
 /* posix_spawn: vfork inside, so nothing of crispd's many threads and locks is touched between fork and exec. A process group of its own, so that a
@@ -383,8 +425,9 @@ end_process(struct pulls *pulls, struct error *why)
     if (pulls->session >= 0)
         (void)close(steal(pulls->session));
     clear_incoming(pulls);
+    clear_partial(pulls);
     bool killed = info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
-    (void)error_set(why, ERR_UNAVAILABLE, "crisp-pull ended in the middle (%s %d); try again", killed ? "signal" : "status", info.si_status);
+    (void)error_set(why, ERR_INTERNAL, "crisp-pull ended in the middle (%s %d); try again", killed ? "signal" : "status", info.si_status);
 }
 
 static void
@@ -578,7 +621,7 @@ end_all(struct pulls *pulls)
     struct error why;
     if (pulls->socket >= 0)
         end_process(pulls, &why);
-    (void)error_set(&why, ERR_UNAVAILABLE, "crispd is ending");
+    (void)error_set(&why, ERR_CANCELLED, "crispd is ending");
     fail_all(pulls, SENT, &why);
     fail_all(pulls, QUEUED, &why);
 }
@@ -588,6 +631,7 @@ run(void *arg)
 {
     struct pulls *pulls = arg;
     clear_incoming(pulls);
+    clear_partial(pulls);
     for (;;) {
         bool closing;
         int timeout = idle_ms(pulls, &closing);
@@ -620,6 +664,7 @@ pulls_start(struct images *images, struct error *err)
     pulls->message = mem_alloc(sizeof *pulls->message);
     pulls->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     (void)pthread_mutex_init(&pulls->lock, NULL);
+    (void)pthread_cond_init(&pulls->left, NULL);
     int errnum = pulls->wake < 0 ? errno : pthread_create(&pulls->thread, NULL, run, pulls);
     if (!errnum)
         return pulls;
@@ -639,7 +684,12 @@ pulls_stop(struct pulls *pulls)
     (void)pthread_mutex_unlock(&pulls->lock);
     wake_thread(pulls);
     (void)pthread_join(pulls->thread, NULL);
+    (void)pthread_mutex_lock(&pulls->lock);
+    while (pulls->callers)
+        (void)pthread_cond_wait(&pulls->left, &pulls->lock);
+    (void)pthread_mutex_unlock(&pulls->lock);
     (void)close(pulls->wake);
+    (void)pthread_cond_destroy(&pulls->left);
     (void)pthread_mutex_destroy(&pulls->lock);
     free(pulls->message);
     free(pulls);

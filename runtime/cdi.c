@@ -213,51 +213,6 @@ apply_node(const json_t *json, struct container_config *config, struct error *er
     return complete_node(node, json, err);
 }
 
-static const struct {
-    const char *option;
-    enum { ALREADY_SO, READ_ONLY, NO_SUID, NO_DEV, NO_EXEC, PRIVATE, SLAVE, SHARED } meaning;
-} mount_options[] = {
-    {"bind", ALREADY_SO}, {"rbind", ALREADY_SO}, {"rw", ALREADY_SO}, {"suid", ALREADY_SO}, {"dev", ALREADY_SO},  {"exec", ALREADY_SO},
-    {"ro", READ_ONLY},    {"nosuid", NO_SUID},   {"nodev", NO_DEV},  {"noexec", NO_EXEC},  {"private", PRIVATE}, {"rprivate", PRIVATE},
-    {"slave", SLAVE},     {"rslave", SLAVE},     {"shared", SHARED}, {"rshared", SHARED},
-};
-
-static int
-apply_mount_option(const char *option, struct mount_request *mount, struct error *err)
-{
-    size_t i = 0, count = sizeof mount_options / sizeof *mount_options;
-    while (i < count && !str_eq(mount_options[i].option, option))
-        i++;
-    if (i == count)
-        return error_set(err, ERR_UNSUPPORTED, "mounts: %s: option \"%.40s\"", mount->container_path, option ? option : "");
-    switch (mount_options[i].meaning) {
-    case ALREADY_SO:
-        break;
-    case READ_ONLY:
-        mount->readonly = true;
-        break;
-    case NO_SUID:
-        mount->nosuid = true;
-        break;
-    case NO_DEV:
-        mount->nodev = true;
-        break;
-    case NO_EXEC:
-        mount->noexec = true;
-        break;
-    case PRIVATE:
-        mount->propagation = PROPAGATION_PRIVATE;
-        break;
-    case SLAVE:
-        mount->propagation = PROPAGATION_HOST_TO_CONTAINER;
-        break;
-    case SHARED:
-        mount->propagation = PROPAGATION_BIDIRECTIONAL;
-        break;
-    }
-    return 0;
-}
-
 static int
 apply_mount(const json_t *json, struct container_config *config, struct error *err)
 {
@@ -274,7 +229,7 @@ apply_mount(const json_t *json, struct container_config *config, struct error *e
     config->mounts = mem_realloc(config->mounts, config->mount_count + 1, sizeof *config->mounts);
     struct mount_request *mount = &config->mounts[config->mount_count++];
     *mount = (struct mount_request){.container_path = str_dup(path), .host_path = str_dup(host)};
-    json_array_foreach(json_object_get(json, "options"), i, option) TRY(apply_mount_option(json_string_value(option), mount, err));
+    json_array_foreach(json_object_get(json, "options"), i, option) TRY(mount_option(mount, json_string_value(option), err));
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,6 +213,15 @@ cgroup_make(const struct cgroups *cgroups, const char *path, struct error *err)
 }
 
 int
+cgroup_make_first(const struct cgroups *cgroups, const char *path, struct error *err)
+{
+    const struct cgroup_hierarchy *memory = cgroups_of(cgroups, "memory");
+    if (cgroups->unified >= 0)
+        TRY(make_one(&cgroups->list[cgroups->unified], path, false, err));
+    return memory && !memory->unified ? make_one(memory, path, false, err) : 0;
+}
+
+int
 cgroup_make_child(const struct cgroups *cgroups, const char *path, const char *name, struct error *err)
 {
     if (cgroups->unified < 0)
@@ -307,16 +317,38 @@ cgroup_populated(const struct cgroups *cgroups, const char *path)
     return h->unified ? strstr(text, "populated 1") != NULL : *text != '\0';
 }
 
+/* Pids of the processes in it, decimal. */
+static void
+read_procs(int dir, struct strv *pids)
+{
+    cleanup_free char *text = NULL;
+    if (file_read(dir, "cgroup.procs", 1 << 20, &text, NULL, NULL) == 0)
+        strv_split(pids, text, '\n', true);
+}
+
+void
+cgroup_set_oom_score(const struct cgroups *cgroups, const char *path, int64_t score)
+{
+    cleanup_close int dir = open_in(census(cgroups), path, NULL);
+    cleanup_strv struct strv pids = {0};
+    cleanup_free char *value = str_printf("%" PRId64, score);
+    if (dir >= 0)
+        read_procs(dir, &pids);
+    for (size_t i = 0; i < pids.count; i++) {
+        cleanup_free char *file = str_printf("/proc/%s/oom_score_adj", pids.items[i]);
+        (void)file_put(AT_FDCWD, file, value, NULL);
+    }
+}
+
 static size_t
 kill_each(int dir)
 {
-    cleanup_free char *text = NULL;
+    cleanup_strv struct strv pids = {0};
     size_t killed = 0;
-    if (file_read(dir, "cgroup.procs", 1 << 20, &text, NULL, NULL) < 0)
-        return 0;
-    for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
+    read_procs(dir, &pids);
+    for (size_t i = 0; i < pids.count; i++) {
         uint64_t pid;
-        if (*line && str_to_u64(line, INT32_MAX, "pid", &pid, NULL) == 0 && pid > 1)
+        if (str_to_u64(pids.items[i], INT32_MAX, "pid", &pid, NULL) == 0 && pid > 1)
             killed += kill((pid_t)pid, SIGKILL) == 0;
     }
     return killed;

@@ -48,8 +48,11 @@ void cgroup_remove_own_parent(const struct cgroups *cgroups, const char *path);
 /* Whether nothing that crisp made is at `path` any more. */
 bool cgroup_parent_is_released(const struct cgroups *cgroups, const char *path);
 
-/* Make a container's cgroup below an existing parent, in each hierarchy. On failure none is left. */
+/* Make a container's cgroup below an existing parent, in each hierarchy where it is not yet. On failure none is left that no process is in. */
 int cgroup_make(const struct cgroups *cgroups, const char *path, struct error *err);
+/* Only where it is needed before its first process is there: in the unified hierarchy, to be cloned into, and in memory's, whose oom file is opened
+ * first. */
+int cgroup_make_first(const struct cgroups *cgroups, const char *path, struct error *err);
 /* Make a child of `path` for killing an exec as a whole: in the unified hierarchy, or, on a host without one, nowhere. Returns an fd, -1 with errnum
  * ENOENT where there is none. */
 int cgroup_make_child(const struct cgroups *cgroups, const char *path, const char *name, struct error *err);
@@ -65,6 +68,8 @@ char *cgroup_file(const struct cgroups *cgroups, const char *path, const char *c
 
 /* SIGKILL to everything in it and below. Gone or empty is fine. */
 int cgroup_kill(const struct cgroups *cgroups, const char *path, struct error *err);
+/* oom_score_adj of every process in it; lowering it without CAP_SYS_RESOURCE leaves it as it is. */
+void cgroup_set_oom_score(const struct cgroups *cgroups, const char *path, int64_t score);
 /* Whether any process is in it or below; false when it is gone. */
 bool cgroup_populated(const struct cgroups *cgroups, const char *path);
 /* Names of the children of `path` in the unified (else the first) hierarchy, for finding what a dead crispd left. */
@@ -72,6 +77,10 @@ void cgroup_children(const struct cgroups *cgroups, const char *path, struct str
 
 /* runtime/cgroup_resources.c: write the limits that are given. ERR_INVALID with the file and value where the kernel refuses one. */
 int cgroup_apply(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err);
+/* The same for one in use: where a limit is refused those written before are as they were. The oom score goes to every process in it. */
+int cgroup_update(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err);
+/* cpu.weight of v2 for CRI's shares. */
+int64_t cgroup_weight(int64_t shares);
 int cgroup_limit_pids(const struct cgroups *cgroups, const char *path, int64_t limit, struct error *err);
 
 /* One rule of what devices may be used; major or minor -1: any. */

@@ -3,13 +3,15 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "runtime/cgroup.h"
 
-enum { VALUE_SIZE = 256 };
+enum { VALUE_SIZE = 256, WRITES_MAX = 64 };
 
 /* Words for the file, or false where the limit is not given. */
 typedef bool value_of(const struct resources *r, char out[VALUE_SIZE]);
@@ -60,15 +62,18 @@ shares_v1(const struct resources *r, char out[VALUE_SIZE])
 
 /* 2…262144 → 1…10000 such that the defaults meet (1024 ↔ 100): the quadratic in log2 that kubernetes settled on (enhancements KEP-2254), since the
  * linear one gave a one-CPU pod a weight of 39, below any process outside of pods. */
+int64_t
+cgroup_weight(int64_t shares)
+{
+    double l = log2((double)(shares < 2 ? 2 : shares > 262144 ? 262144 : shares));
+    int64_t weight = (int64_t)ceil(pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0) - 1e-9);
+    return weight < 1 ? 1 : weight > 10000 ? 10000 : weight;
+}
+
 static bool
 weight_v2(const struct resources *r, char out[VALUE_SIZE])
 {
-    if (r->cpu_shares == 0)
-        return false;
-    double shares = (double)(r->cpu_shares < 2 ? 2 : r->cpu_shares > 262144 ? 262144 : r->cpu_shares);
-    double l = log2(shares);
-    int64_t weight = (int64_t)ceil(pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0) - 1e-9);
-    return put_i64(weight < 1 ? 1 : weight > 10000 ? 10000 : weight, out);
+    return r->cpu_shares != 0 && put_i64(cgroup_weight(r->cpu_shares), out);
 }
 
 static bool
@@ -138,10 +143,46 @@ refused(struct error *err, const char *file, const char *value)
     return error_prefix(err, "cgroup limit %s=%s", file, value);
 }
 
+/* Where limits are written; of one in use with what was there before. */
+struct target {
+    const struct cgroups *cgroups;
+    const char *path;
+    bool remember;
+    struct {
+        int dir;
+        char *file, *value;
+    } before[WRITES_MAX];
+    size_t written;
+};
+
+/* A file of several lines (io.max) has one for each device; writing it takes back no more than the lines that were there. */
+static void
+remember(struct target *t, int dir, const char *file)
+{
+    char *value = NULL;
+    if (!t->remember || t->written == WRITES_MAX || file_read(dir, file, 4096, &value, NULL, NULL) < 0)
+        return;
+    t->before[t->written].dir = dup(dir);
+    t->before[t->written].file = str_dup(file);
+    t->before[t->written++].value = value;
+}
+
+static void
+put_back(const struct target *t, size_t i)
+{
+    cleanup_strv struct strv lines = {0};
+    strv_split(&lines, t->before[i].value, '\n', true);
+    if (lines.count == 0)
+        strv_add(&lines, "\n"); /* an empty cpuset */
+    for (size_t line = 0; line < lines.count; line++)
+        (void)file_put(t->before[i].dir, t->before[i].file, lines.items[line], NULL);
+}
+
 static int
-put_value(int dir, const char *file, const char *value, int flags, struct error *err)
+put_value(struct target *t, int dir, const char *file, const char *value, int flags, struct error *err)
 {
     struct error failed;
+    remember(t, dir, file);
     if (file_put(dir, file, value, &failed) == 0 || (failed.errnum == ENOENT && (flags & MAY_BE_MISSING)))
         return 0;
     if (err)
@@ -150,76 +191,103 @@ put_value(int dir, const char *file, const char *value, int flags, struct error 
 }
 
 static int
-apply_file(const struct cgroups *cgroups, const char *path, const struct resource_file *f, const struct resources *r, struct error *err)
+apply_file(struct target *t, const struct resource_file *f, const struct resources *r, struct error *err)
 {
-    const struct cgroup_hierarchy *h = cgroups_of(cgroups, f->controller);
+    const struct cgroup_hierarchy *h = cgroups_of(t->cgroups, f->controller);
     char value[VALUE_SIZE];
     value_of *value_in = h && h->unified ? f->value_v2 : f->value_v1;
     if (!value_in || !value_in(r, value))
         return 0;
-    cleanup_close int dir = cgroup_open_controller(cgroups, path, f->controller, err);
+    cleanup_close int dir = cgroup_open_controller(t->cgroups, t->path, f->controller, err);
     if (dir < 0)
         return error_prefix(err, "cgroup limit %s", f->v1);
-    return put_value(dir, h->unified ? f->v2 : f->v1, value, f->flags, err);
+    return put_value(t, dir, h->unified ? f->v2 : f->v1, value, f->flags, err);
 }
 
-/* v1 keeps memory ≤ memory and swap at every moment: raising both means swap first. */
-static int
-raise_swap_first(const struct cgroups *cgroups, const char *path, const struct resources *r)
+/* v1 keeps memory ≤ memory and swap at every moment: raising both means swap first, which fails where both are lowered. */
+static void
+raise_swap_first(struct target *t, const struct resources *r)
 {
-    const struct cgroup_hierarchy *h = cgroups_of(cgroups, "memory");
+    const struct cgroup_hierarchy *h = cgroups_of(t->cgroups, "memory");
     if (!h || h->unified || r->memory_swap_limit_bytes == 0)
-        return 0;
-    cleanup_close int dir = cgroup_open_controller(cgroups, path, "memory", NULL);
+        return;
+    cleanup_close int dir = cgroup_open_controller(t->cgroups, t->path, "memory", NULL);
     char value[VALUE_SIZE];
     (void)swap_v1(r, value);
-    return dir < 0 ? 0 : file_put(dir, "memory.memsw.limit_in_bytes", value, NULL);
+    if (dir >= 0)
+        (void)put_value(t, dir, "memory.memsw.limit_in_bytes", value, MAY_BE_MISSING, NULL);
 }
 
 static int
-apply_hugepages(const struct cgroups *cgroups, const char *path, const struct resources *r, struct error *err)
+apply_hugepages(struct target *t, const struct resources *r, struct error *err)
 {
     for (size_t i = 0; i < r->hugepage_count; i++) {
-        const struct cgroup_hierarchy *h = cgroups_of(cgroups, "hugetlb");
+        const struct cgroup_hierarchy *h = cgroups_of(t->cgroups, "hugetlb");
         if (strchr(r->hugepages[i].page_size, '/'))
             return error_set(err, ERR_INVALID, "hugepage limit: %s is no page size", r->hugepages[i].page_size);
-        cleanup_close int dir = TRY(cgroup_open_controller(cgroups, path, "hugetlb", err));
+        cleanup_close int dir = TRY(cgroup_open_controller(t->cgroups, t->path, "hugetlb", err));
         const char *ending = h->unified ? "max" : "limit_in_bytes";
         cleanup_free char *value = str_printf("%" PRIu64, r->hugepages[i].limit_bytes);
         cleanup_free char *file = str_printf("hugetlb.%s.%s", r->hugepages[i].page_size, ending);
         cleanup_free char *reserved = str_printf("hugetlb.%s.rsvd.%s", r->hugepages[i].page_size, ending);
-        TRY(put_value(dir, file, value, 0, err));
-        TRY(put_value(dir, reserved, value, MAY_BE_MISSING, err));
+        if (faccessat(dir, file, F_OK, 0) < 0)
+            return error_set(err, ERR_INVALID, "hugepage limit: this host has no pages of %s", r->hugepages[i].page_size);
+        TRY(put_value(t, dir, file, value, 0, err));
+        TRY(put_value(t, dir, reserved, value, MAY_BE_MISSING, err));
     }
     return 0;
 }
 
 static int
-apply_unified(const struct cgroups *cgroups, const char *path, const struct resources *r, struct error *err)
+apply_unified(struct target *t, const struct resources *r, struct error *err)
 {
     if (r->unified.count == 0)
         return 0;
-    cleanup_close int dir = cgroup_open_unified(cgroups, path, err);
-    if (dir < 0)
-        return error_as(err, ERR_INVALID);
+    cleanup_close int dir = cgroup_open_unified(t->cgroups, t->path, NULL);
     for (size_t i = 0; i < r->unified.count; i++) {
         const char *file = r->unified.entries[i].key, *value = r->unified.entries[i].value;
         if (strchr(file, '/') || str_starts(file, "cgroup.") || !strchr(file, '.'))
             return error_set(err, ERR_INVALID, "unified resource %s: it is no limit of a cgroup", file);
-        if (put_value(dir, file, value, 0, err) < 0)
-            return err && err->errnum == ENOENT ? error_as(err, ERR_INVALID) : -1;
+        if (dir < 0 || faccessat(dir, file, F_OK, 0) < 0)
+            return error_set(err, ERR_INVALID, "unified resource %s: %s", file,
+                             cgroups_only_unified(t->cgroups) ? "this host's cgroups have no such file"
+                                                              : "it is of cgroup v2, and this host has that controller in v1 or not at all");
+        TRY(put_value(t, dir, file, value, 0, err));
     }
     return 0;
+}
+
+static int
+apply(struct target *t, const struct resources *r, struct error *err)
+{
+    raise_swap_first(t, r);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        TRY(apply_file(t, &files[i], r, err));
+    TRY(apply_hugepages(t, r, err));
+    return apply_unified(t, r, err);
 }
 
 int
 cgroup_apply(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err)
 {
-    (void)raise_swap_first(cgroups, path, resources);
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        TRY(apply_file(cgroups, path, &files[i], resources, err));
-    TRY(apply_hugepages(cgroups, path, resources, err));
-    return apply_unified(cgroups, path, resources, err);
+    return apply(&(struct target){.cgroups = cgroups, .path = path}, resources, err);
+}
+
+int
+cgroup_update(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err)
+{
+    struct target t = {.cgroups = cgroups, .path = path, .remember = true};
+    int result = apply(&t, resources, err);
+    while (t.written-- > 0) {
+        if (result < 0)
+            put_back(&t, t.written);
+        (void)close(t.before[t.written].dir);
+        free(t.before[t.written].file);
+        free(t.before[t.written].value);
+    }
+    if (result == 0 && resources->oom_score_adj)
+        cgroup_set_oom_score(cgroups, path, resources->oom_score_adj);
+    return result;
 }
 
 int
@@ -229,5 +297,5 @@ cgroup_limit_pids(const struct cgroups *cgroups, const char *path, int64_t limit
     if (!put_i64(limit, value))
         return 0;
     cleanup_close int dir = TRY(cgroup_open_controller(cgroups, path, "pids", err));
-    return put_value(dir, "pids.max", value, 0, err);
+    return put_value(&(struct target){.path = path}, dir, "pids.max", value, 0, err);
 }

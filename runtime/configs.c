@@ -42,30 +42,9 @@ static const struct field id_maps_list[] = {F_ARRAY(id_maps, uids, uid_count, id
                                             F_ARRAY(id_maps, gids, gid_count, id_mapping_fields)};
 static const struct fields id_maps_fields = FIELDS(struct id_maps, id_maps_list);
 
-static const struct field pod_config_list[] = {
-    F_IN(pod_config, key, pod_key_fields),
-    F(pod_config, hostname, STRING),
-    F(pod_config, log_directory, STRING),
-    F(pod_config, dns_servers, STRV),
-    F(pod_config, dns_searches, STRV),
-    F(pod_config, dns_options, STRV),
-    F_ARRAY(pod_config, ports, port_count, port_fields),
-    F(pod_config, labels, STRMAP),
-    F(pod_config, annotations, STRMAP),
-    F(pod_config, runtime_handler, STRING),
-    F(pod_config, cgroup_parent, STRING),
-    F(pod_config, sysctls, STRMAP),
-    F_UP_TO(pod_config, network, NAMESPACE_TARGET),
-    F_UP_TO(pod_config, pid, NAMESPACE_TARGET),
-    F_UP_TO(pod_config, ipc, NAMESPACE_TARGET),
-    F_IN(pod_config, userns, id_maps_fields),
-    F(pod_config, mac, STRING),
-    F(pod_config, ip, STRING),
-    F(pod_config, ingress_bits, I64),
-    F(pod_config, egress_bits, I64),
-    F(pod_config, privileged, BOOL),
-};
-const struct fields pod_config_fields = FIELDS(struct pod_config, pod_config_list);
+static const struct field selinux_list[] = {F(selinux_options, user, STRING), F(selinux_options, role, STRING), F(selinux_options, type, STRING),
+                                            F(selinux_options, level, STRING)};
+static const struct fields selinux_fields = FIELDS(struct selinux_options, selinux_list);
 
 static const struct field hugepage_list[] = {F(hugepage_limit, page_size, STRING), F(hugepage_limit, limit_bytes, U64)};
 static const struct fields hugepage_fields = FIELDS(struct hugepage_limit, hugepage_list);
@@ -84,10 +63,47 @@ static const struct field resources_list[] = {
 };
 const struct fields resources_fields = FIELDS(struct resources, resources_list);
 
-static const struct field mount_list[] = {F(mount_request, container_path, STRING), F(mount_request, host_path, STRING),
-                                          F(mount_request, readonly, BOOL),         F(mount_request, recursive_read_only, BOOL),
-                                          F(mount_request, nosuid, BOOL),           F(mount_request, nodev, BOOL),
-                                          F(mount_request, noexec, BOOL),           F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL),
+static const struct field pod_config_list[] = {
+    F_IN(pod_config, key, pod_key_fields),
+    F(pod_config, hostname, STRING),
+    F(pod_config, log_directory, STRING),
+    F(pod_config, dns_servers, STRV),
+    F(pod_config, dns_searches, STRV),
+    F(pod_config, dns_options, STRV),
+    F_ARRAY(pod_config, ports, port_count, port_fields),
+    F(pod_config, labels, STRMAP),
+    F(pod_config, annotations, STRMAP),
+    F(pod_config, runtime_handler, STRING),
+    F(pod_config, cgroup_parent, STRING),
+    F_IN(pod_config, overhead, resources_fields),
+    F_IN(pod_config, resources, resources_fields),
+    F(pod_config, sysctls, STRMAP),
+    F_UP_TO(pod_config, network, NAMESPACE_TARGET),
+    F_UP_TO(pod_config, pid, NAMESPACE_TARGET),
+    F_UP_TO(pod_config, ipc, NAMESPACE_TARGET),
+    F_IN(pod_config, userns, id_maps_fields),
+    F(pod_config, mac, STRING),
+    F(pod_config, ip, STRING),
+    F(pod_config, ingress_bits, I64),
+    F(pod_config, egress_bits, I64),
+    F(pod_config, privileged, BOOL),
+    F_IN(pod_config, selinux, selinux_fields),
+    F(pod_config, selinux_level, STRING),
+};
+const struct fields pod_config_fields = FIELDS(struct pod_config, pod_config_list);
+
+static const struct field mount_list[] = {F(mount_request, container_path, STRING),
+                                          F(mount_request, host_path, STRING),
+                                          F(mount_request, image, STRING),
+                                          F(mount_request, image_layers, STRV),
+                                          F(mount_request, image_sub_path, STRING),
+                                          F(mount_request, readonly, BOOL),
+                                          F(mount_request, recursive_read_only, BOOL),
+                                          F(mount_request, nosuid, BOOL),
+                                          F(mount_request, nodev, BOOL),
+                                          F(mount_request, noexec, BOOL),
+                                          F(mount_request, selinux_relabel, BOOL),
+                                          F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL),
                                           F_IN(mount_request, maps, id_maps_fields)};
 static const struct fields mount_fields = FIELDS(struct mount_request, mount_list);
 
@@ -108,6 +124,7 @@ static const struct field container_config_list[] = {
     F(container_config, attempt, U32),
     F(container_config, image_id, STRING),
     F(container_config, image_name, STRING),
+    F(container_config, image_annotations, STRMAP),
     F(container_config, layers, STRV),
     F(container_config, args, STRV),
     F(container_config, env, STRV),
@@ -126,6 +143,7 @@ static const struct field container_config_list[] = {
     F(container_config, privileged, BOOL),
     F(container_config, readonly_rootfs, BOOL),
     F(container_config, no_new_privs, BOOL),
+    F_IN(container_config, selinux, selinux_fields),
     F(container_config, apparmor, STRING),
     F(container_config, seccomp, STRING),
     F(container_config, add_capabilities, STRV),

@@ -6,11 +6,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "runtime/cdi.h"
+#include "runtime/cgroup_units.h"
 #include "runtime/configs.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
 #include "runtime/container_steps.h"
 #include "runtime/objects.h"
+#include "runtime/pod_steps.h"
 #include "runtime/records.h"
 #include "runtime/validate.h"
 
@@ -33,7 +35,7 @@ container_new(struct runtime *rt, struct pod *pod, struct container_config *conf
     c->config = config;
     c->pod = pod_reference(pod);
     c->key = container_config_key(pod->id, config);
-    c->cgroup = str_printf("%s/%s", pod->cgroup_parent, c->id);
+    c->cgroup = pod_container_cgroup(rt, pod, c->id);
     c->log_path = log_path_of(pod->config, config);
     c->created_ns = c->writable_time_ns = clock_now_ns();
     c->reason = str_dup("");
@@ -45,26 +47,27 @@ container_new(struct runtime *rt, struct pod *pod, struct container_config *conf
     return c;
 }
 
-struct creation {
+/* A create or start, in a thread of its own: to the end, whoever waits. */
+struct errand {
     struct runtime *rt;
     struct container *container;
+    struct operation *operation; /* of a start */
 };
 
-/* In a thread of its own: to the end, whoever waits. */
 static void
 create_container(void *arg)
 {
-    struct creation creation = *(struct creation *)arg;
-    struct container *c = creation.container;
+    struct errand errand = *(struct errand *)arg;
+    struct container *c = errand.container;
     struct error failed;
     free(arg);
-    int result = container_make(creation.rt, c, &failed);
+    int result = container_make(errand.rt, c, &failed);
     if (result < 0)
         container_error(c, &failed);
-    HOLD(&creation.rt->lock);
+    HOLD(&errand.rt->lock);
     if (result < 0) {
-        (void)container_move(creation.rt, c, CONTAINER_PHASE_REMOVED);
-        container_list_out(creation.rt, c);
+        (void)container_move(errand.rt, c, CONTAINER_PHASE_REMOVED);
+        container_list_out(errand.rt, c);
     }
     struct operation *operation = steal(c->operation);
     operation_end(operation, result < 0 ? &failed : NULL);
@@ -98,15 +101,15 @@ join_container(struct container *c, const struct container_config *config, char 
 static int
 begin_and_wait(struct runtime *rt, struct container *c, char id[ID_SIZE], const struct cancel *cancel, struct error *err)
 {
-    struct creation *creation = mem_alloc(sizeof *creation);
-    *creation = (struct creation){rt, container_reference(c)};
+    struct errand *errand = mem_alloc(sizeof *errand);
+    *errand = (struct errand){.rt = rt, .container = container_reference(c)};
     struct operation *operation = c->operation;
     operation->references++;
     c->sequence = ++rt->sequence;
     memcpy(id, c->id, ID_SIZE);
     container_list_in(rt, c);
     pthread_mutex_unlock(&rt->lock);
-    runtime_spawn(rt, create_container, creation);
+    runtime_spawn(rt, create_container, errand);
     pthread_mutex_lock(&rt->lock);
     int result = operation_wait(operation, cancel, err);
     operation_drop(operation);
@@ -196,7 +199,8 @@ static int
 explain_start(struct runtime *rt, const struct container *c, int failed_op, struct error *err)
 {
     struct devices none = {0};
-    struct spec_builder *b = failed_op >= 0 && devices_resolve(c->config, &none, NULL) == 0 ? container_spec(rt, c, &none, NULL) : NULL;
+    const bool host_too = !runtime_handler_named(rt, c->pod->config->runtime_handler).privileged_without_host_devices;
+    struct spec_builder *b = failed_op >= 0 && devices_resolve(c->config, host_too, &none, NULL) == 0 ? container_spec(rt, c, &none, NULL) : NULL;
     if (b)
         container_launch_error(b, failed_op, err);
     if (b)
@@ -214,9 +218,8 @@ start(struct runtime *rt, struct container *c, struct error *err)
     int result = link_start(link, c->id, &started_ns, &failed_op, err);
     pod_release_link(rt, c->pod);
     if (result < 0) {
-        struct error ours;
-        (void)explain_start(rt, c, failed_op, err ? err : &ours);
-        start_failed(rt, c, err ? err : &ours);
+        (void)explain_start(rt, c, failed_op, err);
+        start_failed(rt, c, err);
         return -1;
     }
     pthread_mutex_lock(&rt->lock);
@@ -252,17 +255,47 @@ end_start(struct runtime *rt, struct container *c, struct error *err)
     return record_container_state(rt, c, err);
 }
 
+static void
+start_container(void *arg)
+{
+    struct errand errand = *(struct errand *)arg;
+    struct container *c = errand.container;
+    struct error failed;
+    free(arg);
+    int result = start(errand.rt, c, &failed);
+    result = end_start(errand.rt, c, result < 0 ? NULL : &failed) < 0 ? -1 : result;
+    HOLD(&errand.rt->lock);
+    turn_give(&c->turn);
+    operation_end(errand.operation, result < 0 ? &failed : NULL);
+    operation_drop(errand.operation);
+    container_unref(c);
+}
+
+/* Its monitor may hang: then the caller leaves when its patience ends, and the container runs, or is killed with its pod, later. */
+static int
+start_and_wait(struct runtime *rt, struct container *c, const struct cancel *cancel, struct error *err)
+{
+    struct operation *operation = operation_new(&rt->lock);
+    struct errand *errand = mem_alloc(sizeof *errand);
+    operation->stage = "start";
+    operation->references++;
+    pthread_mutex_lock(&rt->lock);
+    *errand = (struct errand){rt, container_reference(c), operation};
+    pthread_mutex_unlock(&rt->lock);
+    runtime_spawn(rt, start_container, errand);
+    HOLD(&rt->lock);
+    int result = operation_wait(operation, cancel, err);
+    operation_drop(operation);
+    return result;
+}
+
 int
 container_start(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err)
 {
     struct container *c = TRY_PTR(container_get(rt, id, err));
     int result = begin_start(rt, c, cancel, err);
-    if (result == 0) {
-        result = start(rt, c, err);
-        result = end_start(rt, c, result < 0 ? NULL : err) < 0 ? -1 : result;
-        HOLD(&rt->lock);
-        turn_give(&c->turn);
-    }
+    if (result == 0)
+        result = start_and_wait(rt, c, cancel, err);
     if (result < 0)
         container_error(c, err);
     container_put(rt, c);
@@ -365,8 +398,10 @@ container_list_free(struct container_status *list, size_t count)
 static void
 merge(struct resources *to, const struct resources *from)
 {
-    int64_t *const into[] = {&to->cpu_period, &to->cpu_quota, &to->cpu_shares, &to->memory_limit_bytes, &to->memory_swap_limit_bytes};
-    const int64_t given[] = {from->cpu_period, from->cpu_quota, from->cpu_shares, from->memory_limit_bytes, from->memory_swap_limit_bytes};
+    int64_t *const into[] = {&to->cpu_period,   &to->cpu_quota, &to->cpu_shares, &to->memory_limit_bytes, &to->memory_swap_limit_bytes,
+                             &to->oom_score_adj};
+    const int64_t given[] = {from->cpu_period,   from->cpu_quota, from->cpu_shares, from->memory_limit_bytes, from->memory_swap_limit_bytes,
+                             from->oom_score_adj};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         if (given[i])
             *into[i] = given[i];
@@ -400,7 +435,6 @@ merge_hugepages(struct resources *to, const struct resources *from)
 static int
 update(struct runtime *rt, struct container *c, const struct resources *resources, struct error *err)
 {
-    TRY(validate_resources(resources, err));
     /* v2's cpu.max is quota and period in one: what is not given comes from what is in force. */
     struct resources effective = {0};
     pthread_mutex_lock(&rt->lock);
@@ -409,7 +443,9 @@ update(struct runtime *rt, struct container *c, const struct resources *resource
     pthread_mutex_unlock(&rt->lock);
     merge(&effective, resources);
     merge_hugepages(&effective, resources);
-    int result = alive ? cgroup_apply(&rt->cgroups, c->cgroup, &effective, err)
+    int result = validate_resources(&effective, err);
+    if (result == 0)
+        result = alive ? cgroup_limit(&rt->cgroups, str_ends(c->cgroup, ".scope") ? rt->systemd : NULL, c->cgroup, &effective, err)
                        : error_set(err, ERR_PRECONDITION, "it is %s: only a created or running container can be updated", phase_names[c->phase]);
     if (result < 0) {
         resources_free(&effective);

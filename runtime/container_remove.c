@@ -90,15 +90,9 @@ container_take_away(struct runtime *rt, struct container *c, const struct cancel
 int
 container_remove(struct runtime *rt, const char *id, const struct cancel *cancel, struct error *err)
 {
-    struct error failed = {0};
-    struct container *c = container_get(rt, id, &failed);
-    if (!c && failed.kind == ERR_NOT_FOUND)
+    struct container *c;
+    if (TRY(container_get_if_there(rt, id, &c, err)) == 0)
         return 0;
-    if (!c) {
-        if (err)
-            *err = failed;
-        return -1;
-    }
     int result = container_take_away(rt, c, cancel, err);
     if (result < 0)
         container_error(c, err);

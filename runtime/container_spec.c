@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -13,8 +14,7 @@
 #include "runtime/env.h"
 #include "runtime/idmap.h"
 #include "runtime/seccomp.h"
-
-enum { OVERLAY_OPTIONS_MAX = 4095 /* mount(2) takes one page */ };
+#include "runtime/selinux.h"
 
 char *
 pod_hostname(const struct pod_config *config)
@@ -58,11 +58,38 @@ join_cgroups(const struct runtime *rt, const char *path, struct spec_builder *b)
 }
 
 static void
-set_oom_score(const struct container_config *config, struct spec_builder *b)
+set_oom_score(struct runtime *rt, const struct container *c, struct spec_builder *b)
 {
     char text[24];
-    (void)snprintf(text, sizeof text, "%" PRId64, config->resources.oom_score_adj);
+    pthread_mutex_lock(&rt->lock);
+    int64_t score = c->resources.oom_score_adj;
+    pthread_mutex_unlock(&rt->lock);
+    (void)snprintf(text, sizeof text, "%" PRId64, score);
     spec_op(b, SPEC_WRITE, .text = {"/proc/self/oom_score_adj", text}, .number = {SPEC_MAY_EPERM});
+}
+
+char *
+mount_options_labelled(const char *options, const char *label)
+{
+    const char *given = options ? options : "";
+    bool labelled = !str_empty(label) && selinux_enabled();
+    return labelled ? str_printf("%s%scontext=\"%s\"", given, *given ? "," : "", label) : str_dup(given);
+}
+
+bool
+overlay_lowers(struct buf *options, const struct strv *layers, const char *lowest)
+{
+    bool fits = buf_adds(options, "lowerdir=");
+    for (size_t i = layers->count; i-- > 0;)
+        fits = fits && buf_addf(options, "%s:", layers->items[i]);
+    return fits && buf_adds(options, lowest);
+}
+
+int
+overlay_too_long(size_t layers, struct error *err)
+{
+    return error_set(err, ERR_INVALID, "the names of the image's %zu layers do not fit into the %d bytes that the kernel takes", layers,
+                     OVERLAY_OPTIONS_MAX);
 }
 
 static int
@@ -72,19 +99,17 @@ add_overlay(const struct runtime *rt, const struct container *c, struct spec_bui
     cleanup_buf struct buf options = BUF(OVERLAY_OPTIONS_MAX);
     if (layers->count == 0)
         return error_set(err, ERR_INVALID, "the image has no layers");
-    bool fits = buf_adds(&options, "lowerdir=");
-    for (size_t i = layers->count; i-- > 0;)
-        fits = fits && buf_addf(&options, "%s:", layers->items[i]);
-    fits = fits && buf_addf(&options, "%s,upperdir=%s/containers/%s/upper,workdir=%s/containers/%s/work,volatile", rt->skeleton_dir, rt->options.root,
-                            c->id, rt->options.root, c->id);
-    if (!fits)
-        return error_set(err, ERR_INVALID, "the names of the image's %zu layers do not fit into the %d bytes that the kernel takes", layers->count,
-                         OVERLAY_OPTIONS_MAX);
+    bool fits = overlay_lowers(&options, layers, rt->skeleton_dir) &&
+                buf_addf(&options, ",upperdir=%s/containers/%s/upper,workdir=%s/containers/%s/work,volatile", rt->options.root, c->id,
+                         rt->options.root, c->id);
+    cleanup_free char *labelled = mount_options_labelled(options.data, c->mount_label);
+    if (!fits || strlen(labelled) > OVERLAY_OPTIONS_MAX)
+        return overlay_too_long(layers->count, err);
     if (idmap_is_set(&c->pod->config->userns)) {
         spec_op(b, SPEC_IDMAP, .text = {rt->options.layers_dir});
         spec_op(b, SPEC_IDMAP, .text = {rt->skeleton_dir});
     }
-    spec_op(b, SPEC_OVERLAY, .text = {rt->options.layers_dir, rt->rootfs_dir, options.data});
+    spec_op(b, SPEC_OVERLAY, .text = {rt->options.layers_dir, rt->rootfs_dir, labelled});
     spec_op(b, SPEC_ROOT, .text = {rt->rootfs_dir});
     if (idmap_is_set(&c->pod->config->userns))
         spec_op(b, SPEC_FS_USER, .number = {(uint64_t)idmap_uid(&c->pod->config->userns, 0), (uint64_t)idmap_gid(&c->pod->config->userns, 0)});
@@ -92,14 +117,15 @@ add_overlay(const struct runtime *rt, const struct container *c, struct spec_bui
 }
 
 static void
-add_proc_paths(const struct container_config *config, struct spec_builder *b)
+add_proc_paths(const struct container_config *config, const char *label, struct spec_builder *b)
 {
+    cleanup_free char *options = mount_options_labelled(NULL, label);
     if (config->privileged)
         return;
     for (size_t i = 0; i < config->readonly_paths.count; i++)
         spec_op(b, SPEC_READONLY, .text = {config->readonly_paths.items[i]});
     for (size_t i = 0; i < config->masked_paths.count; i++)
-        spec_op(b, SPEC_MASK, .text = {config->masked_paths.items[i]});
+        spec_op(b, SPEC_MASK, .text = {config->masked_paths.items[i], options});
 }
 
 static void
@@ -130,6 +156,16 @@ add_profile(const struct container *c, struct spec_builder *b)
         return;
     cleanup_free char *words = str_printf("exec %s", c->credentials.profile);
     spec_op(b, SPEC_WRITE, .text = {"/proc/self/attr/apparmor/exec", words});
+}
+
+/* Of the process, and of the keyring that it gets. */
+static void
+add_label(const struct container *c, struct spec_builder *b)
+{
+    if (str_empty(c->credentials.label))
+        return;
+    spec_op(b, SPEC_WRITE, .text = {"/proc/self/attr/exec", c->credentials.label});
+    spec_op(b, SPEC_WRITE, .text = {"/proc/self/attr/keycreate", c->credentials.label});
 }
 
 /* Without one of its own a container would have that of whoever started crispd, and share it with all others. */
@@ -169,17 +205,21 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     const struct container_config *config = c->config;
     cleanup_strv struct strv env = {0};
     cleanup_free char *hostname = pod_hostname(c->pod->config);
-    join_cgroups(rt, c->cgroup, b);
-    set_oom_score(config, b);
+    set_oom_score(rt, c, b);
     add_profile(c, b);
+    add_label(c, b);
     add_limits(rt, b);
-    spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS | (idmap_is_set(&c->pod->config->userns) ? 0 : CLONE_NEWCGROUP)});
+    spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS});
     spec_op(b, SPEC_PROPAGATION, .text = {"/"}, .number = {MS_SLAVE | MS_REC});
     TRY(add_overlay(rt, c, b, err));
+    spec_op(b, SPEC_GATE, .number = {0});
+    join_cgroups(rt, c->cgroup, b);
+    if (!idmap_is_set(&c->pod->config->userns))
+        spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWCGROUP});
     for (size_t i = 0; i < config->volumes.count; i++)
         spec_op(b, SPEC_MKDIR, .text = {config->volumes.items[i]}, .number = {0755});
-    mounts_compile(rt, c, devices, b);
-    add_proc_paths(config, b);
+    TRY(mounts_compile(rt, c, devices, b, err));
+    add_proc_paths(config, c->mount_label, b);
     if (!container_pivots_early(c))
         spec_op(b, SPEC_PIVOT, .number = {0});
     if (config->tty)
@@ -212,8 +252,9 @@ add_exec(struct runtime *rt, const struct container *c, const struct strv *comma
     cleanup_strv struct strv env = {0};
     cleanup_free char *hostname = pod_hostname(c->pod->config);
     join_cgroups(rt, c->cgroup, b);
-    set_oom_score(config, b);
+    set_oom_score(rt, c, b);
     add_profile(c, b);
+    add_label(c, b);
     add_limits(rt, b);
     spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP, (uint64_t)idmap_uid(&c->pod->config->userns, c->credentials.uid)});
     if (tty)

@@ -23,5 +23,14 @@ bool container_enters(const struct container *container);
  * nobody there look at a process of ours. */
 bool container_pivots_early(const struct container *container);
 
-/* runtime/mounts.c: everything mounted in the container's root, in order, then its devices and links in /dev. SPEC_ENTER is among it. */
-void mounts_compile(struct runtime *rt, const struct container *container, const struct devices *devices, struct spec_builder *b);
+/* `options` (or NULL) of a new mount with the label for all that is in it, where SELinux is in charge; caller frees. */
+char *mount_options_labelled(const char *options, const char *label);
+/* Options of an overlay: its lower directories, `lowest` beneath the layers. False where they do not fit. */
+enum { OVERLAY_OPTIONS_MAX = 4095 /* mount(2) takes one page */ };
+bool overlay_lowers(struct buf *options, const struct strv *layers, const char *lowest);
+/* That sentence, ERR_INVALID; always -1. */
+int overlay_too_long(size_t layers, struct error *err);
+
+/* runtime/mounts.c: everything mounted in the container's root, in order, then its devices and links in /dev. SPEC_ENTER is among it. ERR_INVALID
+ * where an image to be mounted has too many layers, or a place that the init mounts itself. */
+int mounts_compile(struct runtime *rt, const struct container *container, const struct devices *devices, struct spec_builder *b, struct error *err);

@@ -1,10 +1,12 @@
 #include "runtime/container_steps.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 #include "base/file.h"
 #include "runtime/apparmor.h"
 #include "runtime/caps.h"
+#include "runtime/cgroup_units.h"
 #include "runtime/change.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
@@ -19,21 +22,34 @@
 #include "runtime/janitor.h"
 #include "runtime/records.h"
 #include "runtime/seccomp.h"
+#include "runtime/selinux.h"
 #include "runtime/user.h"
 
 struct making {
     struct runtime *rt;
     struct container *container;
+    struct runtime_handler handler;
     struct devices devices;
+    int hold;          /* write end of the pipe of what is in its scope until its init is; -1 */
+    struct error late; /* of what is made while the init is on its way */
 };
 
 /* ---- layers and user ---- */
 
+int
+container_hold_layers(struct runtime *rt, const struct container *c, struct error *err)
+{
+    cleanup_strv struct strv layers = {0};
+    strv_copy(&layers, &c->config->layers);
+    for (size_t i = 0; i < c->config->mount_count; i++)
+        strv_copy(&layers, &c->config->mounts[i].image_layers);
+    return rt->options.hold_layers ? rt->options.hold_layers(rt->options.arg, &layers, c->id, err) : 0;
+}
+
 static int
 make_layers(struct making *m, struct error *err)
 {
-    const struct runtime_options *options = &m->rt->options;
-    return options->hold_layers ? options->hold_layers(options->arg, &m->container->config->layers, m->container->id, err) : 0;
+    return container_hold_layers(m->rt, m->container, err);
 }
 
 static void
@@ -72,7 +88,7 @@ static int
 make_seccomp(struct making *m, struct error *err)
 {
     const struct container_config *config = m->container->config;
-    const char *profile = str_empty(config->seccomp) ? m->rt->options.seccomp_unset : config->seccomp;
+    const char *profile = str_empty(config->seccomp) ? m->handler.seccomp_unset : config->seccomp;
     struct caps caps;
     TRY(caps_resolve(config, m->rt->bounding, &caps, err));
     return seccomp_prepare(m->rt->seccomp, config->privileged ? "unconfined" : profile, caps.allowed, &m->container->credentials.filter, err);
@@ -86,9 +102,48 @@ make_apparmor(struct making *m, struct error *err)
 }
 
 static int
+make_labels(struct making *m, struct error *err)
+{
+    struct container *c = m->container;
+    return selinux_labels(c->config, c->pod->config, &c->credentials.label, &c->mount_label, err);
+}
+
+static int
 make_devices(struct making *m, struct error *err)
 {
-    return devices_resolve(m->container->config, &m->devices, err);
+    return devices_resolve(m->container->config, !m->handler.privileged_without_host_devices, &m->devices, err);
+}
+
+/* ---- mount sources ---- */
+
+/* CRI wants an error for a host path that is missing; pods everywhere count on containerd and CRI-O, which make a directory of it. */
+static int
+make_sources(struct making *m, struct error *err)
+{
+    const struct container_config *config = m->container->config;
+    for (size_t i = 0; i < config->mount_count; i++) {
+        const char *path = config->mounts[i].host_path;
+        struct stat st;
+        if (str_empty(path) || stat(path, &st) == 0 || errno != ENOENT)
+            continue;
+        if (file_mkdirs(path, 0755, err) < 0)
+            return error_as((error_prefix(err, "mount at %s", config->mounts[i].container_path), err), ERR_INVALID);
+    }
+    return 0;
+}
+
+/* What is privileged may read them as they are. */
+static int
+make_relabelled(struct making *m, struct error *err)
+{
+    const struct container_config *config = m->container->config;
+    for (size_t i = 0; i < config->mount_count; i++) {
+        const struct mount_request *mount = &config->mounts[i];
+        bool wanted = mount->selinux_relabel && !str_empty(mount->host_path) && !str_empty(m->container->mount_label) && !config->privileged;
+        if (wanted && selinux_relabel(mount->host_path, m->container->mount_label, err) < 0)
+            return error_prefix(err, "mount at %s", mount->container_path);
+    }
+    return 0;
 }
 
 /* ---- record ---- */
@@ -99,7 +154,9 @@ give_back(void *arg, const char *cgroup)
     struct runtime *rt = arg;
     if (cgroup_remove(&rt->cgroups, cgroup) != 0)
         return false;
-    record_container_discard(rt, strrchr(cgroup, '/') + 1);
+    scope_stop(rt->systemd, cgroup);
+    cleanup_free char *id = cgroup_container_id(cgroup);
+    record_container_discard(rt, id);
     return true;
 }
 
@@ -124,6 +181,13 @@ undo_record(struct making *m)
 
 /* ---- cgroup ---- */
 
+/* What holds a scope is one of its processes. */
+static int64_t
+pids_limit(const struct making *m)
+{
+    return m->handler.pids_limit > 0 && m->hold >= 0 ? m->handler.pids_limit + 1 : m->handler.pids_limit;
+}
+
 static int
 limit_cgroup(struct making *m, struct error *err)
 {
@@ -131,15 +195,45 @@ limit_cgroup(struct making *m, struct error *err)
     const struct cgroups *cgroups = &m->rt->cgroups;
     TRY(cgroup_apply(cgroups, c->cgroup, &c->config->resources, err));
     if (cgroups_of(cgroups, "pids"))
-        TRY(cgroup_limit_pids(cgroups, c->cgroup, m->rt->options.pids_limit, err));
+        TRY(cgroup_limit_pids(cgroups, c->cgroup, pids_limit(m), err));
     return m->devices.rule_count ? cgroup_allow_devices(cgroups, c->cgroup, m->devices.rules, m->devices.rule_count, err) : 0;
+}
+
+/* A scope is made with a process in it, and goes with its last one: something holds it from before the init is cloned until after its end, when what
+ * the cgroup has counted was read. */
+static int
+make_scope(struct making *m, struct error *err)
+{
+    const struct container *c = m->container;
+    int ends[2];
+    pid_t holder = 0;
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return error_errno(err, errno, "make a pipe");
+    cleanup_close int theirs = ends[0];
+    m->hold = ends[1];
+    struct link *link = TRY_PTR(pod_take_link(m->rt, c->pod, err));
+    int result = link_hold(link, theirs, &holder, err);
+    pod_release_link(m->rt, c->pod);
+    TRY(result);
+    return scope_start(m->rt->systemd, &m->rt->cgroups, c->cgroup, holder, &c->config->resources, pids_limit(m), m->devices.rules,
+                       m->devices.rule_count, err);
 }
 
 static int
 make_cgroup(struct making *m, struct error *err)
 {
-    TRY(cgroup_make(&m->rt->cgroups, m->container->cgroup, err));
-    return limit_cgroup(m, err);
+    if (m->rt->systemd && str_ends(m->container->cgroup, ".scope"))
+        TRY(make_scope(m, err));
+    return cgroup_make_first(&m->rt->cgroups, m->container->cgroup, err);
+}
+
+/* link_create's meanwhile. Ten hierarchies of v1 take 0.5 ms, about as long as the init until it has mounted its root and needs them. */
+static int
+complete_cgroup(void *arg)
+{
+    struct making *m = arg;
+    TRY(cgroup_make(&m->rt->cgroups, m->container->cgroup, &m->late));
+    return limit_cgroup(m, &m->late);
 }
 
 /* It goes with the record. */
@@ -237,18 +331,27 @@ launch(struct making *m, struct link *link, const struct spec_builder *b, int sp
     struct link_create create = {.container_id = c->id,
                                  .spec = spec,
                                  .cgroup = cgroup,
+                                 .hold = m->hold,
                                  .oom_file = oom ? oom : "",
                                  .log_path = c->log_path,
+                                 .log_directory_length = strlen(c->pod->config->log_directory),
                                  .tty = c->config->tty,
                                  .log_bytes_per_second = m->rt->options.log_bytes_per_second,
+                                 .log_buffer_bytes = m->rt->options.log_buffer_bytes,
                                  .stdin_open = c->config->stdin_open,
-                                 .stdin_once = c->config->stdin_once};
+                                 .stdin_once = c->config->stdin_once,
+                                 .meanwhile = complete_cgroup,
+                                 .arg = m};
     pid_t pid = 0;
     int failed_op = -1;
     TRY(choose_pids(m->rt, c, &create, err));
     int result = link_create(link, &create, &pid, &failed_op, err);
     if (create.target_pid_ns >= 0)
         (void)close(create.target_pid_ns);
+    if (m->late.kind != ERR_NONE) {
+        *err = m->late;
+        return error_prefix(err, "cgroup");
+    }
     if (result < 0)
         return container_launch_error(b, failed_op, err);
     HOLD(&m->rt->lock);
@@ -319,11 +422,19 @@ static const struct step {
     int (*make)(struct making *m, struct error *err); /* leaves nothing that the undo of an earlier step does not take */
     void (*undo)(struct making *m);
 } steps[] = {
-    {"layers", make_layers, undo_layers}, {"user", make_user, NULL},
-    {"seccomp", make_seccomp, NULL},      {"AppArmor", make_apparmor, NULL},
-    {"devices", make_devices, NULL},      {"record", make_record, undo_record},
-    {"cgroup", make_cgroup, NULL},        {"log directory", make_log_directory, NULL},
-    {"launch", make_init, undo_init},     {"state", make_state, undo_state},
+    {"layers", make_layers, undo_layers},
+    {"user", make_user, NULL},
+    {"seccomp", make_seccomp, NULL},
+    {"AppArmor", make_apparmor, NULL},
+    {"SELinux", make_labels, NULL},
+    {"devices", make_devices, NULL},
+    {"mount sources", make_sources, NULL},
+    {"SELinux relabelling of volumes", make_relabelled, NULL},
+    {"record", make_record, undo_record},
+    {"cgroup", make_cgroup, NULL},
+    {"log directory", make_log_directory, NULL},
+    {"launch", make_init, undo_init},
+    {"state", make_state, undo_state},
 };
 
 size_t
@@ -335,7 +446,7 @@ container_step_count(void)
 int
 container_make(struct runtime *rt, struct container *c, struct error *err)
 {
-    struct making m = {.rt = rt, .container = c};
+    struct making m = {.rt = rt, .container = c, .handler = runtime_handler_named(rt, c->pod->config->runtime_handler), .hold = -1};
     size_t done = 0;
     int result = 0;
     while (done < container_step_count() && result == 0) {
@@ -349,6 +460,8 @@ container_make(struct runtime *rt, struct container *c, struct error *err)
     while (result < 0 && done-- > 0)
         if (steps[done].undo)
             steps[done].undo(&m);
+    if (m.hold >= 0)
+        (void)close(m.hold);
     devices_free(&m.devices);
     return result;
 }

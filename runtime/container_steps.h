@@ -7,6 +7,8 @@
 /* For a container in phase MAKING; in the end it is CREATED (or EXITED already) and recorded. */
 int container_make(struct runtime *rt, struct container *container, struct error *err);
 size_t container_step_count(void);
+/* Hold the layers of its image and of the images it mounts, under its id. */
+int container_hold_layers(struct runtime *rt, const struct container *container, struct error *err);
 /* What is on this machine of a container whose processes are dead, named by its cgroup's path: the cgroup, then the record. Where its last process is
  * still leaving the janitor does it, so that a successor finds the record as long as there is something to remove. */
 void container_give_back(struct runtime *rt, const char *cgroup);

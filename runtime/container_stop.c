@@ -122,15 +122,9 @@ container_bring_down(struct runtime *rt, struct container *c, int64_t grace_ns, 
 int
 container_stop(struct runtime *rt, const char *id, int64_t grace_ns, const struct cancel *cancel, struct error *err)
 {
-    struct error failed = {0};
-    struct container *c = container_get(rt, id, &failed);
-    if (!c && failed.kind == ERR_NOT_FOUND)
+    struct container *c;
+    if (TRY(container_get_if_there(rt, id, &c, err)) == 0)
         return 0;
-    if (!c) {
-        if (err)
-            *err = failed;
-        return -1;
-    }
     int result = container_bring_down(rt, c, grace_ns, cancel, err);
     if (result < 0)
         container_error(c, err);

@@ -138,19 +138,20 @@ add_all_of_host(struct devices *out)
 }
 
 int
-devices_resolve(const struct container_config *config, struct devices *out, struct error *err)
+devices_resolve(const struct container_config *config, bool host_too, struct devices *out, struct error *err)
 {
+    bool all = config->privileged && host_too;
     *out = (struct devices){0};
     for (size_t i = 0; i < COUNT(standard); i++)
         add_node(out, standard[i].path, &(struct stat){.st_mode = S_IFCHR | 0666, .st_rdev = makedev(standard[i].major, standard[i].minor)});
-    for (size_t i = 0; !config->privileged && i < COUNT(standard_rules); i++)
+    for (size_t i = 0; !all && i < COUNT(standard_rules); i++)
         add_rule(out, standard_rules[i]);
     for (size_t i = 0; i < config->device_count; i++)
         if (add_requested(out, &config->devices[i], err) < 0) {
             devices_free(out);
             return -1;
         }
-    if (config->privileged) {
+    if (all) {
         add_all_of_host(out);
         out->rule_count = 0;
     }

@@ -22,6 +22,7 @@ struct devices {
     size_t rule_count;
 };
 
-/* ERR_INVALID where a requested device is not there or is none. A requested directory means all devices in it. */
-int devices_resolve(const struct container_config *config, struct devices *out, struct error *err);
+/* ERR_INVALID where a requested device is not there or is none. A requested directory means all devices in it. `host_too`: a privileged container has
+ * all of the host's. */
+int devices_resolve(const struct container_config *config, bool host_too, struct devices *out, struct error *err);
 void devices_free(struct devices *devices);

@@ -3,11 +3,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -22,11 +20,10 @@ static const int64_t drain_ns = 100 * NS_PER_MS;
 
 enum { OUT, ERR, STREAMS };
 
-/* Reads both streams until they end, or the drain is over. */
+/* Both streams, read by the thread that waits for the command. */
 struct collector {
-    pthread_t thread;
+    const struct cancel *cancel;
     int pipes[STREAMS]; /* read ends */
-    int ended;          /* eventfd: the command has ended, drain now */
     struct buf streams[STREAMS];
 };
 
@@ -54,63 +51,62 @@ read_stream(struct collector *c, int stream)
     c->pipes[stream] = -1;
 }
 
-static int
-wait_ms(int64_t drain_end_ns)
+/* Until both streams have ended, `stop` is readable, the patience or the time is over. */
+static void
+collect_until(struct collector *c, int stop, const struct cancel *cancel, int64_t until_ns)
 {
-    if (drain_end_ns == INT64_MAX)
-        return -1;
-    int64_t left = drain_end_ns - clock_monotonic_ns();
-    return left <= 0 ? 0 : (int)(left / NS_PER_MS) + 1;
-}
-
-static void *
-collect(void *arg)
-{
-    struct collector *c = arg;
-    int64_t drain_end_ns = INT64_MAX;
     while (c->pipes[OUT] >= 0 || c->pipes[ERR] >= 0) {
-        bool draining = drain_end_ns != INT64_MAX;
-        struct pollfd p[] = {
-            {.fd = c->pipes[OUT], .events = POLLIN}, {.fd = c->pipes[ERR], .events = POLLIN}, {.fd = draining ? -1 : c->ended, .events = POLLIN}};
-        int n = poll(p, 3, wait_ms(drain_end_ns));
-        if ((n < 0 && errno != EINTR) || (n == 0 && draining) || (draining && clock_monotonic_ns() > drain_end_ns + drain_ns))
-            break;
+        int64_t left = until_ns == INT64_MAX ? INT64_MAX : until_ns - clock_monotonic_ns();
+        if (left <= 0)
+            return;
+        struct timespec timeout = {.tv_sec = left / NS_PER_SECOND, .tv_nsec = left % NS_PER_SECOND};
+        struct pollfd p[] = {{.fd = c->pipes[OUT], .events = POLLIN},
+                             {.fd = c->pipes[ERR], .events = POLLIN},
+                             {.fd = stop, .events = POLLIN},
+                             {.fd = cancel ? cancel->fd : -1, .events = POLLIN}};
+        int n = ppoll(p, sizeof p / sizeof *p, &timeout, NULL);
+        if (n < 0 && errno != EINTR)
+            return;
         for (int stream = OUT; n > 0 && stream < STREAMS; stream++)
             if (p[stream].revents)
                 read_stream(c, stream);
-        if (n > 0 && p[2].revents)
-            drain_end_ns = clock_monotonic_ns() + drain_ns;
+        if (n > 0 && (p[2].revents || p[3].revents))
+            return;
     }
-    return NULL;
+}
+
+/* link_exec's meanwhile. */
+static void
+collect(void *arg, int ended)
+{
+    struct collector *c = arg;
+    collect_until(c, ended, c->cancel, c->cancel->deadline_ns);
 }
 
 static int
-collector_open(struct collector *c, int write_ends[STREAMS], struct error *err)
+collector_open(struct collector *c, const struct cancel *cancel, struct link_exec *order, struct error *err)
 {
-    int pipes[STREAMS][2];
-    *c = (struct collector){.pipes = {-1, -1}, .streams = {BUF(EXEC_OUTPUT_MAX), BUF(EXEC_OUTPUT_MAX)}, .ended = eventfd(0, EFD_CLOEXEC)};
-    if (c->ended < 0)
-        return error_errno(err, errno, "make an eventfd");
+    *c = (struct collector){.cancel = cancel, .pipes = {-1, -1}, .streams = {BUF(EXEC_OUTPUT_MAX), BUF(EXEC_OUTPUT_MAX)}};
+    *order = (struct link_exec){.stdio = {-1, -1, -1}, .console = -1, .take_fds = true, .meanwhile = collect, .arg = c};
     for (int i = 0; i < STREAMS; i++) {
-        if (pipe2(pipes[i], O_CLOEXEC) < 0)
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) < 0)
             return error_errno(err, errno, "make a pipe");
-        c->pipes[i] = pipes[i][0];
-        write_ends[i] = pipes[i][1];
+        c->pipes[i] = ends[0];
+        order->stdio[1 + i] = ends[1];
     }
-    int errnum = pthread_create(&c->thread, NULL, collect, c);
-    return errnum ? error_errno(err, errnum, "start a thread") : 0;
+    return 0;
 }
 
+/* The write ends are still here when the command was not begun. */
 static void
-collector_close(struct collector *c)
+collector_close(struct collector *c, struct link_exec *order)
 {
     for (int i = 0; i < STREAMS; i++) {
-        if (c->pipes[i] >= 0)
-            (void)close(c->pipes[i]);
+        cleanup_closep(&c->pipes[i]);
+        cleanup_closep(&order->stdio[1 + i]);
         buf_free(&c->streams[i]);
     }
-    if (c->ended >= 0)
-        (void)close(c->ended);
 }
 
 /* ---- the command ---- */
@@ -166,23 +162,15 @@ static int
 exec_and_collect(struct exec *e, struct exec_result *result, struct error *err)
 {
     struct collector collector;
-    int write_ends[STREAMS] = {-1, -1}, status = 0;
-    int outcome = collector_open(&collector, write_ends, err);
-    bool collecting = outcome == 0;
-    if (collecting)
-        outcome = exec_run(e, &(struct link_exec){.stdio = {-1, write_ends[OUT], write_ends[ERR]}, .console = -1}, &status, err);
-    for (int i = 0; i < STREAMS; i++)
-        if (write_ends[i] >= 0)
-            (void)close(write_ends[i]);
-    if (collecting) {
-        (void)eventfd_write(collector.ended, 1);
-        pthread_join(collector.thread, NULL);
-    }
+    struct link_exec order;
+    int outcome = collector_open(&collector, e->cancel, &order, err);
+    if (outcome == 0)
+        outcome = exec_run(e, &order, &result->exit_code, err);
     if (outcome == 0) {
-        result->exit_code = status;
+        collect_until(&collector, -1, NULL, clock_monotonic_ns() + drain_ns);
         take_output(&collector, result);
     }
-    collector_close(&collector);
+    collector_close(&collector, &order);
     return outcome;
 }
 

@@ -101,8 +101,9 @@ hub_remove(struct link *link)
 
 /* What the monitor says. */
 
+/* Wakes the call it is for. `readable` is false of one that is malformed, or of another version. */
 static void
-hand_answer(struct link *link, const struct message *answer)
+hand_answer(struct link *link, const struct message *answer, bool readable)
 {
     (void)pthread_mutex_lock(&link->lock);
     for (struct call **at = &link->calls; *at; at = &(*at)->next) {
@@ -110,12 +111,15 @@ hand_answer(struct link *link, const struct message *answer)
         if (call->serial != answer->serial)
             continue;
         *at = call->next;
-        call->answer->type = answer->type;
-        call->answer->serial = answer->serial;
-        call->answer->length = answer->length;
-        call->answer->fd_count = 0;
-        memcpy(call->answer->data, answer->data, answer->length);
-        call->answered = true;
+        call->answered = readable;
+        call->unread = !readable;
+        if (readable) {
+            call->answer->type = answer->type;
+            call->answer->serial = answer->serial;
+            call->answer->length = answer->length;
+            call->answer->fd_count = 0;
+            memcpy(call->answer->data, answer->data, answer->length);
+        }
         (void)eventfd_write(call->wake, 1);
         break;
     }
@@ -140,12 +144,12 @@ handle_message(struct link *link, struct message *m)
 {
     message_close_fds(m);
     if (m->type == PROTOCOL_ANSWER)
-        hand_answer(link, m);
+        hand_answer(link, m, true);
     else if (m->type == PROTOCOL_EXITED)
         tell_exited(link, m);
     else if (m->type == PROTOCOL_WARNING)
         log_warn(message_string(m, TAG_WORDS), "pod", link->pod_id, "container", message_string(m, TAG_ID), "error",
-                 strerrordesc_np((int)message_u64(m, TAG_ERRNUM)));
+                 message_u64(m, TAG_ERRNUM) ? strerrordesc_np((int)message_u64(m, TAG_ERRNUM)) : NULL);
 }
 
 /* False when there is nothing more. */
@@ -154,12 +158,15 @@ receive_one(struct link *link)
 {
     struct error err;
     int n = message_receive(link->socket, &link->hub->received, &err);
+    bool unread = n < 0 && err.kind == ERR_INVALID;
     if (n > 0)
         handle_message(link, &link->hub->received);
+    if (unread)
+        hand_answer(link, &link->hub->received, false);
     /* Closed: its end is told by the pidfd, or it has taken a newer crispd; in either case nothing comes here any more. */
     if (n == 0)
         (void)epoll_ctl(link->hub->epoll, EPOLL_CTL_DEL, link->socket, NULL);
-    return n > 0 || (n < 0 && err.kind == ERR_INVALID);
+    return n > 0 || unread;
 }
 
 /* The monitor is dead: what it said last is heard first, then every waiting call ends. */

@@ -15,7 +15,8 @@ struct call {
     struct call *next;
     uint32_t serial;
     int wake;      /* eventfd: answered or lost */
-    bool answered; /* `answer` is filled; false once woken: the monitor is lost */
+    bool answered; /* `answer` is filled; false once woken: the monitor is lost, or */
+    bool unread;   /* … its answer cannot be read */
     struct message *answer;
 };
 

@@ -159,6 +159,20 @@ walk_open(const struct view *view, const char *path, struct stat *st, struct err
 }
 
 int
+layers_have(const char *layers_dir, const struct strv *layers, const char *path, struct error *err)
+{
+    struct stat st;
+    if (str_empty(path))
+        return 0;
+    cleanup_close int dir = TRY(file_open(AT_FDCWD, layers_dir, O_RDONLY | O_DIRECTORY, 0, err));
+    cleanup_close int entry = walk_open(&(struct view){dir, layers}, path, &st, err);
+    if (entry >= 0)
+        return 0;
+    (void)error_prefix(err, "%s in the image", path);
+    return err && err->errnum ? error_as(err, ERR_INVALID) : -1;
+}
+
+int
 layers_read(const char *layers_dir, const struct strv *layers, const char *path, size_t limit, char **out, struct error *err)
 {
     struct error failed = {0};

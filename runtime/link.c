@@ -96,8 +96,10 @@ exchange_wait(struct exchange *x, const struct cancel *cancel, int64_t timeout_n
         return error_set(err, ERR_UNAVAILABLE, "its monitor (pid %d) has not answered for %lld s while %s", x->link->pid,
                          (long long)(timeout_ns / NS_PER_SECOND), stage);
     (void)pthread_mutex_lock(&x->link->lock);
-    bool answered = x->call.answered;
+    bool answered = x->call.answered, unread = x->call.unread;
     (void)pthread_mutex_unlock(&x->link->lock);
+    if (unread)
+        return error_set(err, ERR_UNSUPPORTED, "its monitor's answer cannot be read: it is malformed, or of another version of crisp");
     return answered ? 0 : lost(err);
 }
 
@@ -107,7 +109,7 @@ static const struct {
     enum error_kind kind;
 } refusals[] = {
     {EBUSY, ERR_PRECONDITION}, {ENOENT, ERR_NOT_FOUND},   {EEXIST, ERR_EXISTS},      {EINVAL, ERR_INVALID},
-    {EAGAIN, ERR_EXHAUSTED},   {ETIMEDOUT, ERR_DEADLINE}, {ENOSYS, ERR_UNSUPPORTED},
+    {EAGAIN, ERR_EXHAUSTED},   {ETIMEDOUT, ERR_DEADLINE}, {ENOSYS, ERR_UNSUPPORTED}, {EBADMSG, ERR_UNSUPPORTED},
 };
 
 static int
@@ -217,7 +219,11 @@ make_pod(struct link *link, const struct link_spawn *spawn, int *failed_op, stru
     protocol_put_fd(&x.request, FD_POD_SPEC, spawn->pod_spec);
     protocol_put_fd(&x.request, FD_STATE_DIR, spawn->state_dir);
     protocol_put_fd(&x.request, FD_CONTAINERS_DIR, spawn->containers_dir);
-    return exchange_run(&x, patience(link), "making the pod's namespaces", failed_op, err);
+    TRY(exchange_send(&x, err));
+    if (spawn->meanwhile)
+        spawn->meanwhile(spawn->arg);
+    TRY(exchange_wait(&x, NULL, patience(link), "making the pod's namespaces", err));
+    return exchange_check(&x, failed_op, err);
 }
 
 static int
@@ -241,7 +247,7 @@ link_spawn(struct hub *hub, const struct link_spawn *spawn, struct link **out, s
     struct link *link = NULL;
     *failed_op = -1;
     TRY(start_monitor(hub, spawn, &link, err));
-    if (make_pod(link, spawn, failed_op, err) < 0 || process_identify(link->pid, identity, err) < 0) {
+    if (process_identify(link->pid, identity, err) < 0 || make_pod(link, spawn, failed_op, err) < 0) {
         kill_monitor(link);
         link_free(link);
         return -1;
@@ -346,21 +352,69 @@ simple_call(struct link *link, enum protocol_type type, const char *container_id
     return exchange_run(&x, patience(link), stage, NULL, err);
 }
 
+static void
+close_if_open(int fd)
+{
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+/* What is made meanwhile, and the gate opened for it; where that fails it stays shut, and the request fails. */
+static void
+open_gate(const struct link_create *create, int gate)
+{
+    if (create->meanwhile(create->arg) == 0)
+        (void)send(gate, "g", 1, MSG_NOSIGNAL); /* the init may have failed before */
+}
+
+/* `gate`: two sockets, closed here; -1 where nothing is made meanwhile. */
+static int
+send_create(struct exchange *x, const struct link_create *create, int gate[2], struct error *err)
+{
+    uint64_t flags = (create->tty ? FLAG_TTY : 0U) | (create->stdin_open ? FLAG_STDIN_OPEN : 0U) | (create->stdin_once ? FLAG_STDIN_ONCE : 0U) |
+                     (create->host_pid ? FLAG_HOST_PID : 0U) | (create->new_pid_ns ? FLAG_NEW_PID_NS : 0U) | (create->enters ? FLAG_ENTERS : 0U);
+    message_put_u64(&x->request, TAG_FLAGS, flags);
+    message_put_string(&x->request, TAG_LOG, create->log_path);
+    message_put_u64(&x->request, TAG_LOG_DIR, create->log_directory_length);
+    message_put_i64(&x->request, TAG_LOG_RATE, create->log_bytes_per_second);
+    message_put_u64(&x->request, TAG_LOG_BUFFER, create->log_buffer_bytes);
+    message_put_string(&x->request, TAG_OOM_FILE, create->oom_file);
+    protocol_put_fd(&x->request, FD_SPEC, create->spec);
+    protocol_put_fd(&x->request, FD_CGROUP, create->cgroup);
+    protocol_put_fd(&x->request, FD_PID_NS, create->target_pid_ns);
+    protocol_put_fd(&x->request, FD_HOLD, create->hold);
+    protocol_put_fd(&x->request, FD_GATE, gate[0]);
+    int sent = exchange_send(x, err);
+    close_if_open(steal(gate[0]));
+    if (sent == 0 && create->meanwhile)
+        open_gate(create, gate[1]);
+    close_if_open(steal(gate[1]));
+    return sent;
+}
+
+int
+link_hold(struct link *link, int pipe, pid_t *pid, struct error *err)
+{
+    EXCHANGE(x);
+    TRY(exchange_begin(&x, link, PROTOCOL_HOLD, err));
+    protocol_put_fd(&x.request, FD_HOLD, pipe);
+    TRY(exchange_run(&x, patience(link), "holding a cgroup", NULL, err));
+    *pid = (pid_t)message_u64(&x.answer, TAG_PID);
+    return 0;
+}
+
 int
 link_create(struct link *link, const struct link_create *create, pid_t *pid, int *failed_op, struct error *err)
 {
     EXCHANGE(x);
+    int gate[2] = {-1, -1};
+    *failed_op = -1;
     TRY(begin_named(&x, link, PROTOCOL_CREATE, create->container_id, err));
-    uint64_t flags = (create->tty ? FLAG_TTY : 0U) | (create->stdin_open ? FLAG_STDIN_OPEN : 0U) | (create->stdin_once ? FLAG_STDIN_ONCE : 0U) |
-                     (create->host_pid ? FLAG_HOST_PID : 0U) | (create->new_pid_ns ? FLAG_NEW_PID_NS : 0U) | (create->enters ? FLAG_ENTERS : 0U);
-    message_put_u64(&x.request, TAG_FLAGS, flags);
-    message_put_string(&x.request, TAG_LOG, create->log_path);
-    message_put_i64(&x.request, TAG_LOG_RATE, create->log_bytes_per_second);
-    message_put_string(&x.request, TAG_OOM_FILE, create->oom_file);
-    protocol_put_fd(&x.request, FD_SPEC, create->spec);
-    protocol_put_fd(&x.request, FD_CGROUP, create->cgroup);
-    protocol_put_fd(&x.request, FD_PID_NS, create->target_pid_ns);
-    TRY(exchange_run(&x, INT64_MAX, "creating the container", failed_op, err));
+    if (create->meanwhile && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, gate) < 0)
+        return error_errno(err, errno, "socketpair");
+    TRY(send_create(&x, create, gate, err));
+    TRY(exchange_wait(&x, NULL, INT64_MAX, "creating the container", err));
+    TRY(exchange_check(&x, failed_op, err));
     *pid = (pid_t)message_u64(&x.answer, TAG_PID);
     return 0;
 }
@@ -416,13 +470,6 @@ kill_exec(struct link *link, uint32_t serial)
 }
 
 static void
-close_if_open(int fd)
-{
-    if (fd >= 0)
-        (void)close(fd);
-}
-
-static void
 put_stdio(struct message *request, const int stdio[3], int console)
 {
     static const enum protocol_fd roles[3] = {FD_STDIN, FD_STDOUT, FD_STDERR};
@@ -459,6 +506,8 @@ link_exec(struct link *link, struct link_exec *exec, const struct cancel *cancel
         close_stdio(exec->stdio, &exec->console);
     if (sent < 0)
         return -1;
+    if (exec->meanwhile)
+        exec->meanwhile(exec->arg, x.call.wake);
     struct error why = {0}, ignored;
     if (exchange_wait(&x, cancel, INT64_MAX, "running the command", &why) < 0) {
         if (why.kind == ERR_DEADLINE || why.kind == ERR_CANCELLED) {

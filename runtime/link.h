@@ -45,6 +45,9 @@ struct link_spawn {
     int cgroup;         /* fd of the (unified) cgroup it starts in; -1: none */
     int pod_spec;       /* memfd: the pod's spec, carried out by the monitor itself; borrowed */
     bool shared_pid;    /* the pod shares a pid namespace: the monitor clones an init for it, which reaps */
+    /* Unless NULL, called with `arg` while the monitor carries out the spec. */
+    void (*meanwhile)(void *arg);
+    void *arg;
 };
 
 /* Start a monitor and have it carry out the pod's spec. On failure no process is left, `failed_op` is the operation's number (for spec_explain) or
@@ -66,18 +69,29 @@ struct link_container {
 int link_adopt(struct hub *hub, const char *pod_id, int state_dir, const struct process_identity *identity, const struct cancel *cancel,
                struct link **out, struct link_container **containers, size_t *count, struct error *err);
 
+/* Clone a process that does nothing but be: `pipe` is the read end of one whose write end, once closed everywhere, ends it. For a cgroup that its
+ * keeper removes when it is empty. Borrowed. */
+int link_hold(struct link *link, int pipe, pid_t *pid, struct error *err);
+
 struct link_create {
     const char *container_id;
     int spec;          /* memfd, borrowed */
     int cgroup;        /* fd of the container's cgroup in the unified hierarchy: cloned into it, killed by it; -1: none */
     int target_pid_ns; /* fd of a pid namespace to be in; -1: a new one, or the pod's where shared_pid; see host_pid */
+    int hold;          /* write end of a holder's pipe: kept until the init's end is read from its cgroup; -1: none. Borrowed */
     bool host_pid, new_pid_ns;
     bool enters; /* the spec has SPEC_ENTER */
     const char
         *oom_file; /* memory.events (v2) or memory.oom_control (v1), absolute; its line "oom_kill N" is read before the clone and after the exit */
     const char *log_path;         /* absolute; "": no log. The monitor opens it 0640 and writes the CRI format */
+    size_t log_directory_length;  /* of log_path: the pod's log directory, which no symlink leads out of */
     int64_t log_bytes_per_second; /* a container that writes more is slowed down, nothing is dropped; 0: no limit */
+    size_t log_buffer_bytes; /* what it may write ahead of a log that is slow or stuck; what is beyond is lost, and the log says so. 0: it waits */
     bool tty, stdin_open, stdin_once;
+    /* Unless NULL, called with `arg` once the monitor has the request: makes what the spec's SPEC_GATE waits for. -1: the container is not created,
+     * and the error is about that operation. */
+    int (*meanwhile)(void *arg);
+    void *arg;
 };
 
 /* Clone the container's init and carry out its spec up to SPEC_WAIT. On failure nothing is left and failed_op says which operation (errno in err). */
@@ -100,6 +114,9 @@ struct link_exec {
     int stdio[3];  /* -1: /dev/null */
     int console;   /* of a spec with SPEC_CONSOLE: a socket on which the terminal's master comes (runtime/fd_pass.h); -1 */
     bool take_fds; /* stdio and console are closed as soon as the monitor has them, and become -1 here; else they are borrowed */
+    /* Unless NULL, called with `arg` in the thread that waits for the end, which it may use until `ended` is readable or `cancel` ends. */
+    void (*meanwhile)(void *arg, int ended);
+    void *arg;
 };
 /* Run a process in a container and wait for its end: 0 with *status as exit_report.status. When `cancel` ends first, the exec's whole tree is killed
  * and -1 with ERR_DEADLINE or ERR_CANCELLED is returned once it is gone. failed_op as above where it could not be launched. */

@@ -8,9 +8,59 @@
 
 #include "runtime/container_spec.h"
 #include "runtime/idmap.h"
+#include "runtime/selinux.h"
 #include "runtime/validate.h"
 
 enum { MOUNTS_AT_BIRTH = 32 };
+
+/* ---- options of mounts, as runtimes of the OCI know them ---- */
+
+static const struct {
+    const char *option;
+    enum { ALREADY_SO, READ_ONLY, NO_SUID, NO_DEV, NO_EXEC, PRIVATE, SLAVE, SHARED } meaning;
+} mount_options[] = {
+    {"bind", ALREADY_SO}, {"rbind", ALREADY_SO}, {"rw", ALREADY_SO}, {"suid", ALREADY_SO}, {"dev", ALREADY_SO},  {"exec", ALREADY_SO},
+    {"ro", READ_ONLY},    {"nosuid", NO_SUID},   {"nodev", NO_DEV},  {"noexec", NO_EXEC},  {"private", PRIVATE}, {"rprivate", PRIVATE},
+    {"slave", SLAVE},     {"rslave", SLAVE},     {"shared", SHARED}, {"rshared", SHARED},
+};
+
+int
+mount_option(struct mount_request *mount, const char *option, struct error *err)
+{
+    size_t i = 0, count = sizeof mount_options / sizeof *mount_options;
+    while (i < count && !str_eq(mount_options[i].option, option))
+        i++;
+    if (i == count)
+        return error_set(err, ERR_UNSUPPORTED, "mounts: %s: option \"%.40s\"", mount->container_path, option ? option : "");
+    switch (mount_options[i].meaning) {
+    case ALREADY_SO:
+        break;
+    case READ_ONLY:
+        mount->readonly = true;
+        break;
+    case NO_SUID:
+        mount->nosuid = true;
+        break;
+    case NO_DEV:
+        mount->nodev = true;
+        break;
+    case NO_EXEC:
+        mount->noexec = true;
+        break;
+    case PRIVATE:
+        mount->propagation = PROPAGATION_PRIVATE;
+        break;
+    case SLAVE:
+        mount->propagation = PROPAGATION_HOST_TO_CONTAINER;
+        break;
+    case SHARED:
+        mount->propagation = PROPAGATION_BIDIRECTIONAL;
+        break;
+    }
+    return 0;
+}
+
+/* ---- what is mounted ---- */
 
 struct mount {
     char *target; /* clean */
@@ -25,7 +75,18 @@ struct mounts {
     size_t count, room;
     const struct container_config *config;
     const struct container *container;
+    const char *label; /* of what is mounted anew, "" none */
+    struct strv kept;  /* texts of args that nothing else keeps */
 };
+
+static void
+mounts_free(struct mounts *mounts)
+{
+    for (size_t i = 0; i < mounts->count; i++)
+        free(mounts->list[i].target);
+    free(mounts->list);
+    strv_free(&mounts->kept);
+}
 
 static size_t
 depth_of(const char *path)
@@ -72,14 +133,26 @@ add_default(struct mounts *mounts, const char *target, enum spec_op_type type, s
         .text = {(source_), NULL, (fstype_), (data_)}, .number = {(flags_) } \
     }
 
+/* Options with the label; kept. */
+static const char *
+labelled(struct mounts *mounts, const char *options)
+{
+    strv_take(&mounts->kept, mount_options_labelled(options, mounts->label));
+    return mounts->kept.items[mounts->kept.count - 1];
+}
+
+/* What is in /proc and /sys has the kernel's own labels. */
 static void
 add_kernel_filesystems(struct mounts *mounts)
 {
     const unsigned long quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     add_default(mounts, "/proc", FS("proc", "proc", quiet, NULL));
-    add_default(mounts, "/dev", FS("tmpfs", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k"));
-    add_default(mounts, "/dev/pts", FS("devpts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"));
+    add_default(mounts, "/dev", FS("tmpfs", "tmpfs", MS_NOSUID | MS_STRICTATIME, labelled(mounts, "mode=755,size=65536k")));
+    add_default(mounts, "/dev/pts", FS("devpts", "devpts", MS_NOSUID | MS_NOEXEC, labelled(mounts, "newinstance,ptmxmode=0666,mode=0620,gid=5")));
     add_default(mounts, "/dev/mqueue", FS("mqueue", "mqueue", quiet, NULL));
+    /* Its file system knows no context= (Linux 6.1). */
+    if (!str_empty(mounts->label) && selinux_enabled())
+        add_default(mounts, "/dev/mqueue", SPEC_LABEL, (struct spec_args){.text = {NULL, mounts->label}});
     add_default(mounts, "/sys", FS("sysfs", "sysfs", quiet | (mounts->config->privileged ? 0 : MS_RDONLY), NULL));
 }
 
@@ -116,11 +189,11 @@ static const struct {
 } etc_files[] = {{"hosts", "/etc/hosts"}, {"hostname", "/etc/hostname"}, {"resolv.conf", "/etc/resolv.conf"}};
 
 static void
-add_etc_files(struct mounts *mounts, const char *etc_dir, struct strv *kept)
+add_etc_files(struct mounts *mounts, const char *etc_dir)
 {
     for (size_t i = 0; i < sizeof etc_files / sizeof *etc_files; i++) {
-        strv_addf(kept, "%s/%s", etc_dir, etc_files[i].name);
-        const char *source = kept->items[kept->count - 1];
+        strv_addf(&mounts->kept, "%s/%s", etc_dir, etc_files[i].name);
+        const char *source = mounts->kept.items[mounts->kept.count - 1];
         add_default(mounts, etc_files[i].target, SPEC_BIND,
                     (struct spec_args){.text = {source}, .number = {mounts->config->readonly_rootfs ? SPEC_BIND_READONLY : 0, MS_PRIVATE}});
     }
@@ -128,36 +201,17 @@ add_etc_files(struct mounts *mounts, const char *etc_dir, struct strv *kept)
 
 /* The pod's own namespace serves where the maps are its own. */
 static void
-map_owners(const struct mounts *mounts, const struct mount_request *request, struct spec_args *args, struct strv *kept)
+map_owners(struct mounts *mounts, const struct mount_request *request, struct spec_args *args)
 {
     if (!idmap_is_set(&request->maps))
         return;
     args->number[0] |= SPEC_BIND_IDMAP;
     if (idmap_equal(&request->maps, &mounts->container->pod->config->userns))
         return;
-    strv_take(kept, idmap_uid_text(&request->maps));
-    args->text[2] = kept->items[kept->count - 1];
-    strv_take(kept, idmap_gid_text(&request->maps));
-    args->text[3] = kept->items[kept->count - 1];
-}
-
-static void
-add_requested(struct mounts *mounts, struct strv *kept)
-{
-    static const unsigned long propagations[] = {
-        [PROPAGATION_PRIVATE] = MS_PRIVATE | MS_REC,
-        [PROPAGATION_HOST_TO_CONTAINER] = MS_SLAVE | MS_REC,
-        [PROPAGATION_BIDIRECTIONAL] = MS_SHARED | MS_REC,
-    };
-    for (size_t i = 0; i < mounts->config->mount_count; i++) {
-        const struct mount_request *request = &mounts->config->mounts[i];
-        uint64_t flags = SPEC_BIND_RECURSIVE | (request->readonly ? SPEC_BIND_READONLY : 0) |
-                         (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0) | (request->nosuid ? SPEC_BIND_NOSUID : 0) |
-                         (request->nodev ? SPEC_BIND_NODEV : 0) | (request->noexec ? SPEC_BIND_NOEXEC : 0);
-        struct spec_args args = {.text = {request->host_path}, .number = {flags, propagations[request->propagation]}};
-        map_owners(mounts, request, &args, kept);
-        add(mounts, path_clean(request->container_path), SPEC_BIND, args);
-    }
+    strv_take(&mounts->kept, idmap_uid_text(&request->maps));
+    args->text[2] = mounts->kept.items[mounts->kept.count - 1];
+    strv_take(&mounts->kept, idmap_gid_text(&request->maps));
+    args->text[3] = mounts->kept.items[mounts->kept.count - 1];
 }
 
 /* What shows the namespaces of who mounts it, and all below it: mounted by the container's init, where that is another process than the one that
@@ -181,6 +235,49 @@ is_late(const struct container *c, const char *target)
     return false;
 }
 
+/* Beneath the layers is an empty directory, as overlay wants two. The init of SPEC_ENTER is no longer one who can mount layers. */
+static int
+add_image(struct mounts *mounts, const struct runtime *rt, const struct mount_request *request, uint64_t flags, struct error *err)
+{
+    cleanup_buf struct buf options = BUF(OVERLAY_OPTIONS_MAX);
+    cleanup_free char *target = path_clean(request->container_path);
+    if (is_late(mounts->container, target))
+        return error_set(err, ERR_INVALID, "no image can be mounted in what belongs to the pod's namespaces");
+    if (!overlay_lowers(&options, &request->image_layers, rt->empty_dir))
+        return overlay_too_long(request->image_layers.count, err);
+    const char *all = labelled(mounts, options.data);
+    if (strlen(all) > OVERLAY_OPTIONS_MAX)
+        return overlay_too_long(request->image_layers.count, err);
+    add(mounts, steal(target), SPEC_IMAGE,
+        (struct spec_args){.text = {rt->options.layers_dir, NULL, all, request->image_sub_path}, .number = {flags | SPEC_BIND_READONLY, MS_PRIVATE}});
+    return 0;
+}
+
+static int
+add_requested(struct mounts *mounts, const struct runtime *rt, struct error *err)
+{
+    static const unsigned long propagations[] = {
+        [PROPAGATION_PRIVATE] = MS_PRIVATE | MS_REC,
+        [PROPAGATION_HOST_TO_CONTAINER] = MS_SLAVE | MS_REC,
+        [PROPAGATION_BIDIRECTIONAL] = MS_SHARED | MS_REC,
+    };
+    for (size_t i = 0; i < mounts->config->mount_count; i++) {
+        const struct mount_request *request = &mounts->config->mounts[i];
+        uint64_t flags = SPEC_BIND_RECURSIVE | (request->readonly ? SPEC_BIND_READONLY : 0) |
+                         (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0) | (request->nosuid ? SPEC_BIND_NOSUID : 0) |
+                         (request->nodev ? SPEC_BIND_NODEV : 0) | (request->noexec ? SPEC_BIND_NOEXEC : 0);
+        if (request->image_layers.count) {
+            if (add_image(mounts, rt, request, flags, err) < 0)
+                return error_prefix(err, "mount at %s", request->container_path);
+            continue;
+        }
+        struct spec_args args = {.text = {request->host_path}, .number = {flags, propagations[request->propagation]}};
+        map_owners(mounts, request, &args);
+        add(mounts, path_clean(request->container_path), SPEC_BIND, args);
+    }
+    return 0;
+}
+
 static int
 by_depth(const void *a, const void *b)
 {
@@ -197,9 +294,8 @@ emit(struct mounts *mounts, size_t from, bool late, struct spec_builder *b)
 {
     for (; from < mounts->count && mounts->list[from].late == late; from++) {
         struct mount *mount = &mounts->list[from];
-        mount->args.text[mount->type == SPEC_SHM ? 0 : 1] = mount->target;
+        mount->args.text[mount->type == SPEC_SHM || mount->type == SPEC_LABEL ? 0 : 1] = mount->target;
         spec_add(b, mount->type, mount->args);
-        free(mount->target);
     }
     return from;
 }
@@ -257,17 +353,16 @@ emit_cgroup_links(const struct container_config *config, const struct cgroups *c
                 .number = {MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC});
 }
 
-void
-mounts_compile(struct runtime *rt, const struct container *c, const struct devices *devices, struct spec_builder *b)
+int
+mounts_compile(struct runtime *rt, const struct container *c, const struct devices *devices, struct spec_builder *b, struct error *err)
 {
-    struct mounts mounts = {.config = c->config, .container = c};
-    cleanup_strv struct strv kept = {0};
+    cleanup(mounts_free) struct mounts mounts = {.config = c->config, .container = c, .label = c->mount_label};
     cleanup_free char *etc_dir = str_printf("%s/%s", rt->etc_dir, c->pod->id);
     add_kernel_filesystems(&mounts);
     add_shm(&mounts, c->pod->config);
     add_cgroups(&mounts, &rt->cgroups);
-    add_etc_files(&mounts, etc_dir, &kept);
-    add_requested(&mounts, &kept);
+    add_etc_files(&mounts, etc_dir);
+    TRY(add_requested(&mounts, rt, err));
     for (size_t i = 0; i < mounts.count; i++)
         mounts.list[i].late = is_late(c, mounts.list[i].target);
     qsort(mounts.list, mounts.count, sizeof *mounts.list, by_depth);
@@ -275,6 +370,6 @@ mounts_compile(struct runtime *rt, const struct container *c, const struct devic
     emit_dev(c, devices, b);
     emit_enter(c, b);
     (void)emit(&mounts, early, true, b);
-    free(mounts.list);
     emit_cgroup_links(c->config, &rt->cgroups, b);
+    return 0;
 }

@@ -58,6 +58,8 @@ container_unref(struct container *c)
     free(c->credentials.home);
     free(c->credentials.filter);
     free(c->credentials.profile);
+    free(c->credentials.label);
+    free(c->mount_label);
     free(c->reason);
     free(c->message);
     resources_free(&c->resources);
@@ -177,6 +179,18 @@ container_get(struct runtime *rt, const char *id, struct error *err)
 {
     HOLD(&rt->lock);
     return container_find(rt, id, err);
+}
+
+int
+container_get_if_there(struct runtime *rt, const char *id, struct container **out, struct error *err)
+{
+    struct error failed = {0};
+    *out = container_get(rt, id, &failed);
+    if (*out || failed.kind == ERR_NOT_FOUND)
+        return *out != NULL;
+    if (err)
+        *err = failed;
+    return -1;
 }
 
 struct container **

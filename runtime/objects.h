@@ -25,6 +25,7 @@
 struct janitor;
 struct meter;
 struct seccomp_store;
+struct systemd;
 
 enum pod_phase { POD_PHASE_MAKING, POD_PHASE_READY, POD_PHASE_NOTREADY, POD_PHASE_REMOVED };
 
@@ -67,6 +68,7 @@ struct credentials {
     struct strv groups; /* decimal */
     char *home;
     char *profile; /* of AppArmor, "" none */
+    char *label;   /* of SELinux, "" none */
     char *filter;  /* name of its seccomp program (runtime/seccomp.h), "" none */
 };
 
@@ -80,6 +82,7 @@ struct container {
     uint64_t sequence;
     int64_t created_ns;
     struct credentials credentials;
+    char *mount_label; /* of SELinux: what its files get while it is made; "" none */
 
     int references;              /* [lock] */
     enum container_phase phase;  /* [lock] moved by container_move only */
@@ -105,6 +108,7 @@ struct runtime {
     struct runtime_options options; /* strings owned */
     char *rootfs_dir;               /* state/rootfs: where every container mounts its root, in its own mount namespace */
     char *skeleton_dir;             /* root/skeleton: the lowest layer of every container, with the mount points that images lack */
+    char *empty_dir;                /* root/empty: the lowest layer of every image that is mounted in a container */
     char *netns_dir;                /* state/netns */
     char *etc_dir;                  /* root/etc: a directory a pod with its files for /etc */
     char boot_id[37];
@@ -112,8 +116,9 @@ struct runtime {
     uint64_t bounding; /* capabilities that can be given at all */
     struct cgroups cgroups;
     char *monitor_cgroup;
-    char *not_ready; /* NULL, or why this node cannot run pods */
-    char *no_userns; /* NULL, or why pods cannot have user namespaces */
+    struct systemd *systemd; /* of cgroup driver systemd, else NULL */
+    char *not_ready;         /* NULL, or why this node cannot run pods */
+    char *no_userns;         /* NULL, or why pods cannot have user namespaces */
     struct hub *hub;
     struct network *network;
     struct janitor *janitor; /* swift jobs: flushes, cgroups */
@@ -158,6 +163,8 @@ struct container *container_find(struct runtime *rt, const char *id, struct erro
 /* The same, taking the lock by themselves. */
 struct pod *pod_get(struct runtime *rt, const char *id, struct error *err);
 struct container *container_get(struct runtime *rt, const char *id, struct error *err);
+/* For what is done when it is gone: 1 with *out, 0 where there is none, -1 for what is no id of one. */
+int container_get_if_there(struct runtime *rt, const char *id, struct container **out, struct error *err);
 /* All containers of a pod, each with a reference: array of *count for containers_put. */
 struct container **pod_containers(struct runtime *rt, const struct pod *pod, size_t *count);
 void containers_put(struct runtime *rt, struct container **list, size_t count);
@@ -190,6 +197,9 @@ bool container_move(struct runtime *rt, struct container *container, enum contai
 /* What callers see of it; with the lock held. */
 void pod_fill_status(const struct runtime *rt, const struct pod *pod, struct pod_status *out);
 void container_fill_status(const struct container *container, struct container_status *out);
+
+/* What holds for pods of that handler: its own values where it has them. A name that is not configured (any more) is as the default one. */
+struct runtime_handler runtime_handler_named(const struct runtime *rt, const char *name);
 
 /* References to configurations (pod_config_new makes the first). Any thread. */
 struct pod_config *pod_config_share(const struct pod_config *config);

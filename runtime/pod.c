@@ -14,15 +14,16 @@
 #include "runtime/pod_steps.h"
 #include "runtime/pod_stop.h"
 #include "runtime/records.h"
+#include "runtime/selinux.h"
 #include "runtime/validate.h"
 
 /* ---- run ---- */
 
 static struct pod *
-pod_new(struct runtime *rt, struct pod_config *config, char *cgroup_parent)
+pod_new(struct runtime *rt, struct pod_config *config, const char *id, char *cgroup_parent)
 {
     struct pod *pod = mem_zalloc(1, sizeof *pod);
-    id_make(pod->id);
+    memcpy(pod->id, id, ID_SIZE);
     pod->config = config;
     pod->key = pod_config_key(config);
     pod->cgroup_parent = cgroup_parent;
@@ -31,6 +32,8 @@ pod_new(struct runtime *rt, struct pod_config *config, char *cgroup_parent)
     pod->references = 1;
     pod->phase = POD_PHASE_MAKING;
     pod->operation = operation_new(&rt->lock);
+    resources_copy(&pod->overhead, &config->overhead);
+    resources_copy(&pod->resources, &config->resources);
     return pod;
 }
 
@@ -87,10 +90,33 @@ join_pod(struct pod *pod, const struct pod_config *config, char id[ID_SIZE], con
     return pod_error(pod, err);
 }
 
+static bool
+level_is_taken(const struct runtime *rt, const char *level)
+{
+    for (const struct pod *pod = rt->pods_by_id; pod; pod = pod->by_id.next)
+        if (str_eq(pod->config->selinux_level, level))
+            return true;
+    return false;
+}
+
+/* With the lock held: so that no pod reads another's files. */
+static void
+choose_level(const struct runtime *rt, struct pod_config *config)
+{
+    enum { TRIES = 100 }; /* of half a million */
+    str_set(&config->selinux_level, config->selinux.level);
+    for (int i = 0; str_empty(config->selinux_level) && i < TRIES; i++) {
+        cleanup_free char *level = selinux_new_level();
+        if (!level_is_taken(rt, level) || i == TRIES - 1)
+            str_set(&config->selinux_level, level);
+    }
+}
+
 /* With the lock held: a new pod under way in a thread of its own. */
 static void
 begin_pod(struct runtime *rt, struct pod *pod, char id[ID_SIZE])
 {
+    choose_level(rt, pod->config);
     struct run *run = mem_alloc(sizeof *run);
     *run = (struct run){rt, pod_reference(pod)};
     pod->sequence = ++rt->sequence;
@@ -104,7 +130,7 @@ begin_pod(struct runtime *rt, struct pod *pod, char id[ID_SIZE])
 static int
 run_or_join(struct runtime *rt, struct pod_config *config, char *cgroup_parent, char id[ID_SIZE], const struct cancel *cancel, struct error *err)
 {
-    struct pod *known = NULL, *pod = pod_new(rt, config, cgroup_parent);
+    struct pod *known = NULL, *pod = pod_new(rt, config, id, cgroup_parent);
     HOLD(&rt->lock);
     HASH_FIND(by_key, rt->pods_by_key, pod->key, strlen(pod->key), known);
     int result;
@@ -129,7 +155,8 @@ int
 pod_run(struct runtime *rt, struct pod_config *config, char id[ID_SIZE], const struct cancel *cancel, struct error *err)
 {
     fields_fill(&pod_config_fields, config);
-    char *cgroup_parent = validate_pod(config, err) < 0 ? NULL : cgroup_path(config->cgroup_parent, rt->options.cgroup_parent, err);
+    id_make(id);
+    char *cgroup_parent = validate_pod(config, err) < 0 ? NULL : pod_cgroup_path(rt, config, id, err);
     if (!cgroup_parent) {
         error_prefix(err, "pod %.128s", str_empty(config->key.name) ? "without a name" : config->key.name);
         pod_config_free(config);
@@ -289,12 +316,28 @@ keep_update(struct runtime *rt, struct pod *pod, const struct resources *overhea
 }
 
 static int
+limit_update(struct runtime *rt, struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    struct resources whole = {0}, costs = {0};
+    pthread_mutex_lock(&rt->lock);
+    bool ready = pod->phase == POD_PHASE_READY;
+    resources_copy(&whole, resources ? resources : &pod->resources);
+    resources_copy(&costs, overhead ? overhead : &pod->overhead);
+    pthread_mutex_unlock(&rt->lock);
+    int result = ready ? pod_cgroup_limit(rt, pod, &costs, &whole, err) : 0;
+    resources_free(&whole);
+    resources_free(&costs);
+    return result;
+}
+
+static int
 update_pod(struct runtime *rt, struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
 {
     if (overhead)
         TRY(validate_resources(overhead, err));
     if (resources)
         TRY(validate_resources(resources, err));
+    TRY(limit_update(rt, pod, overhead, resources, err));
     TRY(keep_update(rt, pod, overhead, resources, err));
     return record_pod_state(rt, pod, err);
 }

@@ -11,16 +11,19 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "runtime/cgroup_units.h"
 #include "runtime/change.h"
 #include "runtime/container_spec.h"
 #include "runtime/etc_files.h"
 #include "runtime/idmap.h"
 #include "runtime/janitor.h"
 #include "runtime/records.h"
+#include "runtime/selinux.h"
 #include "runtime/spec.h"
 #include "runtime/sysctl.h"
 
 enum {
+    CPU_PERIOD_US = 100000,   /* the kernel's default */
     POD_SHM_BYTES = 64 << 20, /* Docker's default */
     MONITOR_OOM_SCORE = -998  /* a monitor goes after every container, before the kubelet and crispd */
 };
@@ -28,7 +31,8 @@ enum {
 struct making {
     struct runtime *rt;
     struct pod *pod;
-    int dir; /* pods/ID */
+    int dir;           /* pods/ID */
+    struct error late; /* of what is made while the monitor makes the namespaces */
 };
 
 static bool
@@ -79,9 +83,39 @@ pod_monitor_kill(struct runtime *rt, const char *pod_id)
     (void)cgroup_kill(&rt->cgroups, path, NULL);
 }
 
-/* Whether a listed pod has its containers in `parent` or below. */
+/* ---- cgroups ---- */
+
+char *
+pod_cgroup_parent(const struct runtime *rt, const char *asked, const char *handler, struct error *err)
+{
+    const char *of_handler = runtime_handler_named(rt, handler).cgroup_parent;
+    return rt->systemd ? slice_path(str_empty(asked) ? of_handler : asked, err) : cgroup_path(asked, of_handler, err);
+}
+
+char *
+pod_cgroup_path(const struct runtime *rt, const struct pod_config *config, const char *id, struct error *err)
+{
+    cleanup_free char *path = pod_cgroup_parent(rt, config->cgroup_parent, config->runtime_handler, err);
+    if (!path || !str_empty(config->cgroup_parent))
+        return steal(path);
+    return rt->systemd ? slice_below(path, id) : str_printf("%s/%s", path, id);
+}
+
+/* A pod made before the driver was changed goes on as it was. */
 static bool
-parent_in_use(struct runtime *rt, const char *parent)
+is_slice(const struct runtime *rt, const char *path)
+{
+    return rt->systemd && str_ends(path, ".slice");
+}
+
+char *
+pod_container_cgroup(const struct runtime *rt, const struct pod *pod, const char *container_id)
+{
+    return is_slice(rt, pod->cgroup_parent) ? scope_path(pod->cgroup_parent, container_id) : str_printf("%s/%s", pod->cgroup_parent, container_id);
+}
+
+bool
+pod_cgroup_parent_in_use(struct runtime *rt, const char *parent)
 {
     HOLD(&rt->lock);
     struct pod *pod, *next;
@@ -92,14 +126,17 @@ parent_in_use(struct runtime *rt, const char *parent)
     return false;
 }
 
-/* An ancestor may still be another pod's: claim_parent's marks and rmdir's ENOTEMPTY stop there. Containers that are still leaving make it busy:
+/* A slice is ended without the lock, as systemd may take its time: should a pod come to it meanwhile, its first scope starts it again.
+ * An ancestor may still be another pod's: claim_parent's marks and rmdir's ENOTEMPTY stop there. Containers that are still leaving make it busy:
  * again later. */
 static bool
 release_parent(void *arg, const char *parent)
 {
     struct runtime *rt = arg;
+    if (is_slice(rt, parent) && !pod_cgroup_parent_in_use(rt, parent))
+        slice_release(rt->systemd, &rt->cgroups, parent);
     HOLD(&rt->parents_lock);
-    if (parent_in_use(rt, parent))
+    if (pod_cgroup_parent_in_use(rt, parent))
         return true;
     cgroup_release_parent(&rt->cgroups, parent);
     return cgroup_parent_is_released(&rt->cgroups, parent);
@@ -115,6 +152,8 @@ pod_cgroup_parent_release(struct runtime *rt, const char *parent)
 int
 pod_cgroup_parent_claim(struct runtime *rt, const char *parent, struct error *err)
 {
+    if (is_slice(rt, parent))
+        TRY(slice_start(rt->systemd, &rt->cgroups, parent, err));
     HOLD(&rt->parents_lock);
     return cgroup_claim_parent(&rt->cgroups, parent, err);
 }
@@ -136,10 +175,43 @@ undo_record(struct making *m)
 
 /* ---- cgroup ---- */
 
-static int
-make_cgroup(struct making *m, struct error *err)
+/* A limit of the pod is that of its containers together and its own costs on top. */
+static void
+add_overhead(struct resources *sum, const struct resources *overhead)
 {
-    return pod_cgroup_parent_claim(m->rt, m->pod->cgroup_parent, err);
+    const int64_t period = sum->cpu_period > 0 ? sum->cpu_period : CPU_PERIOD_US;
+    const int64_t of_period = overhead->cpu_period > 0 ? overhead->cpu_period : CPU_PERIOD_US;
+    if (sum->memory_limit_bytes > 0)
+        sum->memory_limit_bytes += overhead->memory_limit_bytes;
+    if (sum->memory_swap_limit_bytes > 0)
+        sum->memory_swap_limit_bytes += overhead->memory_limit_bytes;
+    if (sum->cpu_shares > 0)
+        sum->cpu_shares += overhead->cpu_shares;
+    if (sum->cpu_quota > 0 && overhead->cpu_quota > 0)
+        sum->cpu_quota += (int64_t)((double)overhead->cpu_quota / (double)of_period * (double)period);
+}
+
+int
+pod_cgroup_limit(struct runtime *rt, const struct pod *pod, const struct resources *overhead, const struct resources *resources, struct error *err)
+{
+    struct resources sum;
+    if (!str_empty(pod->config->cgroup_parent))
+        return 0;
+    resources_copy(&sum, resources);
+    add_overhead(&sum, overhead);
+    int result = cgroup_limit(&rt->cgroups, is_slice(rt, pod->cgroup_parent) ? rt->systemd : NULL, pod->cgroup_parent, &sum, err);
+    resources_free(&sum);
+    return result;
+}
+
+/* link_spawn's meanwhile: it is for the containers, and takes less long than the namespaces. */
+static void
+make_cgroup(void *arg)
+{
+    struct making *m = arg;
+    const struct pod *pod = m->pod;
+    if (pod_cgroup_parent_claim(m->rt, pod->cgroup_parent, &m->late) == 0)
+        (void)pod_cgroup_limit(m->rt, pod, &pod->config->overhead, &pod->config->resources, &m->late);
 }
 
 /* The parent goes when the pod has left the table: pod.c. */
@@ -199,8 +271,10 @@ pod_spec(const struct making *m)
         spec_op(b, SPEC_HOSTNAME, .text = {hostname});
     }
     add_sysctls(m, b);
+    cleanup_free char *label = selinux_pod_label(config);
     if (config->ipc != NAMESPACE_NODE)
-        spec_op(b, SPEC_POD_SHM, .number = {POD_SHM_BYTES, (uint64_t)idmap_uid(&config->userns, 0), (uint64_t)idmap_gid(&config->userns, 0)});
+        spec_op(b, SPEC_POD_SHM, .text = {*label ? label : NULL},
+                .number = {POD_SHM_BYTES, (uint64_t)idmap_uid(&config->userns, 0), (uint64_t)idmap_gid(&config->userns, 0)});
     return b;
 }
 
@@ -225,16 +299,22 @@ spawn(struct making *m, const struct spec_builder *b, int spec, int cgroup, stru
                                      .containers_dir = m->rt->containers_dir,
                                      .cgroup = cgroup,
                                      .pod_spec = spec,
-                                     .shared_pid = m->pod->config->pid == NAMESPACE_POD};
+                                     .shared_pid = m->pod->config->pid == NAMESPACE_POD,
+                                     .meanwhile = make_cgroup,
+                                     .arg = m};
     if (link_spawn(m->rt->hub, &order, &link, &identity, &failed_op, err) < 0) {
         if (failed_op >= 0)
             explain(b, (size_t)failed_op, err);
         return -1;
     }
-    HOLD(&m->rt->lock);
+    pthread_mutex_lock(&m->rt->lock);
     m->pod->link = link;
     m->pod->monitor = identity;
-    return 0;
+    pthread_mutex_unlock(&m->rt->lock);
+    if (m->late.kind == ERR_NONE)
+        return 0;
+    *err = m->late;
+    return error_prefix(err, "cgroup");
 }
 
 static void
@@ -339,7 +419,12 @@ static int
 make_files(struct making *m, struct error *err)
 {
     cleanup_free char *hostname = pod_hostname(m->pod->config);
-    return etc_files_make(m->rt->etc_dir, m->pod->id, m->pod->config, hostname, &m->pod->ips, err);
+    cleanup_free char *label = selinux_pod_label(m->pod->config), *path = str_printf("%s/%s", m->rt->etc_dir, m->pod->id);
+    TRY(etc_files_make(m->rt->etc_dir, m->pod->id, m->pod->config, hostname, &m->pod->ips, err));
+    if (!*label || selinux_relabel(path, label, err) == 0)
+        return 0;
+    etc_files_remove(m->rt->etc_dir, m->pod->id);
+    return -1;
 }
 
 static void
@@ -389,8 +474,8 @@ static const struct step {
     int (*make)(struct making *m, struct error *err); /* leaves nothing where it fails */
     void (*undo)(struct making *m);                   /* NULL: nothing to undo */
 } steps[] = {
-    {"record", make_record, undo_record},    {"cgroup", make_cgroup, NULL},     {"monitor", make_monitor, undo_monitor},
-    {"network", make_network, undo_network}, {"files", make_files, undo_files}, {"state", make_state, undo_state},
+    {"record", make_record, undo_record}, {"monitor", make_monitor, undo_monitor}, {"network", make_network, undo_network},
+    {"files", make_files, undo_files},    {"state", make_state, undo_state},
 };
 
 size_t

@@ -7,7 +7,8 @@
  *   request    fields and fds                                                              fields of the answer, where errnum is 0
  *   POD        SHARED_PID; fds POD_SPEC STATE_DIR CONTAINERS_DIR                            –            the first one, once
  *   LIST       –                                                                           CONTAINER… (a struct each)
- *   CREATE     ID LOG LOG_RATE OOM_FILE FLAGS; fds SPEC CGROUP PID_NS                                PID
+ *   HOLD       fd HOLD (a pipe's read end)                                                 PID          of a process that lives until the pipe ends
+ *   CREATE     ID LOG LOG_DIR LOG_RATE LOG_BUFFER OOM_FILE FLAGS; fds SPEC CGROUP PID_NS GATE HOLD (kept until its init has ended)   PID
  *   START      ID                                                                          STARTED_NS
  *   SIGNAL     ID SIGNAL                                                                   –
  *   KILL       ID                                                                          –
@@ -18,6 +19,8 @@
  *   END        –                                                                           –            then the monitor ends
  *   ATTACH     ID; fds STDIN STDOUT STDERR (pipes) CONSOLE                                  –            when the container's output has ended, or
  * crispd has closed its ends
+ *
+ * A request that cannot be read (malformed, of another version) is answered EBADMSG where it has a serial.
  *
  * An answer with errnum ≠ 0 has FAILED_OP where an operation of the spec failed, and WORDS (the step) or REFUSAL where the errno alone says too
  * little. */
@@ -42,6 +45,7 @@ enum protocol_type {
     PROTOCOL_EXEC_KILL,
     PROTOCOL_END,
     PROTOCOL_ATTACH,
+    PROTOCOL_HOLD,
     PROTOCOL_TYPE_COUNT,
 };
 
@@ -62,9 +66,11 @@ enum protocol_tag {
     TAG_TARGET,
     TAG_CONTAINER, /* struct protocol_container */
     TAG_SHARED_PID,
-    TAG_REFUSAL,  /* instead of WORDS: a whole sentence, which needs no strerror behind it */
-    TAG_FD_ROLE,  /* repeated, one for each fd in order: enum protocol_fd */
-    TAG_LOG_RATE, /* bytes a second; 0: no limit */
+    TAG_REFUSAL,    /* instead of WORDS: a whole sentence, which needs no strerror behind it */
+    TAG_FD_ROLE,    /* repeated, one for each fd in order: enum protocol_fd */
+    TAG_LOG_RATE,   /* bytes a second; 0: no limit */
+    TAG_LOG_BUFFER, /* bytes; 0: the container waits for its log */
+    TAG_LOG_DIR,    /* how many bytes of LOG are the pod's log directory, below which the rest stays; 0: an older crispd, which does not say */
     /* new ones here */
 };
 
@@ -88,6 +94,8 @@ enum protocol_fd {
     FD_STDOUT,
     FD_STDERR,
     FD_CONSOLE, /* a socket on which the terminal's master is sent (runtime/fd_pass.h), where there is one */
+    FD_HOLD,    /* an end of the pipe that a holder lives by */
+    FD_GATE,    /* a socket, for SPEC_GATE */
 };
 
 enum protocol_state { STATE_CREATED = 1, STATE_RUNNING, STATE_EXITED };

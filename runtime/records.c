@@ -14,6 +14,7 @@
 #include "runtime/configs.h"
 #include "runtime/idmap.h"
 #include "runtime/janitor.h"
+#include "runtime/pod_steps.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define F(of_struct, member, kind)                                                          \
@@ -52,7 +53,7 @@ static const struct fields pod_record_fields = FIELDS(struct pod_record, pod_rec
 
 struct container_record {
     int version, phase;
-    char *id, *cgroup, *log_path, *reason, *message, *home, *filter, *profile;
+    char *id, *cgroup, *log_path, *reason, *message, *home, *filter, *profile, *label;
     uint64_t sequence;
     int64_t created_ns, started_ns, finished_ns, uid, gid;
     int exit_code, pid;
@@ -71,6 +72,7 @@ static const struct field container_record_list[] = {
     F(container_record, home, STRING),
     F(container_record, filter, STRING),
     F(container_record, profile, STRING),
+    F(container_record, label, STRING),
     F(container_record, sequence, U64),
     F(container_record, created_ns, I64),
     F(container_record, started_ns, I64),
@@ -234,6 +236,7 @@ record_container_state(struct runtime *rt, struct container *c, struct error *er
                                       .home = c->credentials.home,
                                       .filter = c->credentials.filter,
                                       .profile = c->credentials.profile,
+                                      .label = c->credentials.label,
                                       .groups = c->credentials.groups};
     pthread_mutex_lock(&rt->lock);
     record.phase = (int)c->phase;
@@ -426,7 +429,7 @@ record_pod_load(struct runtime *rt, const char *id, struct pod **out, struct err
     json_t *state = read_record(rt->pods_dir, id, &pod_config_fields, pod->config, &pod->config->request, &pod->config->request_length, &whole, err);
     if (whole) {
         pod->key = pod_config_key(pod->config);
-        pod->cgroup_parent = cgroup_path(pod->config->cgroup_parent, rt->options.cgroup_parent, NULL);
+        pod->cgroup_parent = pod_cgroup_path(rt, pod->config, id, NULL);
     }
     enum record_loaded loaded = whole && state && pod_read_state(pod, state, err) == 0 ? RECORD_WHOLE : without_state(state);
     if (state)
@@ -453,6 +456,7 @@ container_adopt_record(struct container *c, struct container_record *record)
     c->credentials.home = steal(record->home);
     c->credentials.filter = steal(record->filter);
     c->credentials.profile = steal(record->profile);
+    c->credentials.label = steal(record->label);
     free(c->cgroup);
     c->cgroup = steal(record->cgroup);
     c->log_path = steal(record->log_path);
@@ -506,7 +510,7 @@ record_container_load(struct runtime *rt, const char *id, struct container **out
     bool owned = whole && find_pod_of(rt, c, err) == 0;
     if (owned) {
         c->key = container_config_key(c->pod->id, c->config);
-        c->cgroup = str_printf("%s/%s", c->pod->cgroup_parent, id);
+        c->cgroup = pod_container_cgroup(rt, c->pod, id);
     }
     bool stated = state && container_read_state(c, state, owned ? err : NULL) == 0;
     enum record_loaded loaded = !whole || !stated ? without_state(state) : owned ? RECORD_WHOLE : RECORD_ORPHAN;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "runtime/cgroup_units.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_steps.h"
 #include "runtime/etc_files.h"
@@ -167,8 +168,9 @@ clear_container(struct runtime *rt, const char *id, struct container *c)
 {
     if (!c)
         return;
-    if (c->cgroup && str_ends(c->cgroup, id)) {
-        cleanup_free char *parent = str_ndup(c->cgroup, strlen(c->cgroup) - strlen(id) - 1);
+    cleanup_free char *named = c->cgroup ? cgroup_container_id(c->cgroup) : NULL;
+    if (str_eq(named, id)) {
+        cleanup_free char *parent = str_ndup(c->cgroup, (size_t)(strrchr(c->cgroup, '/') - c->cgroup));
         (void)cgroup_kill(&rt->cgroups, c->cgroup, NULL);
         container_give_back(rt, c->cgroup);
         pod_cgroup_parent_release(rt, parent);
@@ -196,7 +198,7 @@ static void
 hold_layers_again(struct runtime *rt, const struct container *c)
 {
     struct error failed = {0};
-    if (rt->options.hold_layers && rt->options.hold_layers(rt->options.arg, &c->config->layers, c->id, &failed) < 0)
+    if (container_hold_layers(rt, c, &failed) < 0)
         log_warn("a container's layers are not all there", "container", c->id, "error", failed.message);
 }
 
@@ -463,14 +465,24 @@ clear_strays(struct runtime *rt, const struct unfinished *unfinished)
         janitor_add(rt->sweeper, empty_trash, trash.items[i], 0);
 }
 
-/* A crispd that was killed while its last pod went may have left the parent that it made for all who name none. */
+/* A crispd that was killed while a pod came or went may have left its cgroup, and the parent of those that name none. */
 static void
-clear_default_parent(struct runtime *rt)
+clear_default_parent(struct runtime *rt, const char *handler, const struct unfinished *unfinished)
 {
-    cleanup_free char *parent = cgroup_path(rt->options.cgroup_parent, "/crisp", NULL);
+    cleanup_strv struct strv pods = {0};
+    cleanup_free char *parent = pod_cgroup_parent(rt, "", handler, NULL);
     if (!parent)
         return;
-    cgroup_remove_own_parent(&rt->cgroups, parent);
+    cgroup_children(&rt->cgroups, parent, &pods);
+    for (size_t i = 0; i < pods.count; i++) {
+        cleanup_free char *stray = str_printf("%s/%s", parent, pods.items[i]);
+        if (rt->systemd)
+            pod_cgroup_parent_release(rt, stray);
+        else if (id_valid(pods.items[i]) && is_stray(rt, unfinished, pods.items[i]))
+            (void)cgroup_remove(&rt->cgroups, stray);
+    }
+    if (!rt->systemd && !pod_cgroup_parent_in_use(rt, parent))
+        cgroup_remove_own_parent(&rt->cgroups, parent);
     pod_cgroup_parent_release(rt, parent);
 }
 
@@ -515,7 +527,9 @@ recovery_begin(struct runtime *rt)
         load_container(rt, containers.items[i]);
     settle_containers(rt);
     clear_strays(rt, &unfinished);
-    clear_default_parent(rt);
+    clear_default_parent(rt, "", &unfinished);
+    for (size_t i = 0; i < rt->options.handler_count; i++)
+        clear_default_parent(rt, rt->options.handlers[i].name, &unfinished);
     clear_seccomp_programs(rt);
     collect_network(rt, &unfinished);
     struct meeting **meetings = plan_meetings(rt, &count);

@@ -18,9 +18,11 @@
 #include "runtime/janitor.h"
 #include "runtime/meter.h"
 #include "runtime/objects.h"
+#include "runtime/pod_steps.h"
 #include "runtime/pod_stop.h"
 #include "runtime/recovery.h"
 #include "runtime/seccomp.h"
+#include "runtime/systemd.h"
 #include "runtime/userns.h"
 
 static const int64_t monitor_answers_ns = 5 * NS_PER_SECOND;
@@ -33,7 +35,8 @@ copy_options(struct runtime_options *to, const struct runtime_options *from)
     to->state = str_dup(from->state);
     to->monitor_program = str_dup(from->monitor_program);
     to->layers_dir = str_dup(from->layers_dir);
-    to->cgroup_parent = str_dup(from->cgroup_parent);
+    const char *usual_parent = from->systemd_cgroups ? "crisp.slice" : "/crisp";
+    to->cgroup_parent = str_dup(str_empty(from->cgroup_parent) ? usual_parent : from->cgroup_parent);
     to->seccomp_unset = str_dup(from->seccomp_unset);
     to->cdi_dirs = to->masked_paths = to->readonly_paths = (struct strv){0};
     strv_copy(&to->cdi_dirs, &from->cdi_dirs);
@@ -105,6 +108,8 @@ make_skeleton(struct runtime *rt, struct error *err)
 {
     static const char *const directories[] = {"proc", "sys", "dev"}, *const files[] = {"etc/hosts", "etc/hostname", "etc/resolv.conf"};
     rt->skeleton_dir = str_printf("%s/skeleton", rt->options.root);
+    rt->empty_dir = str_printf("%s/empty", rt->options.root);
+    TRY(file_mkdirs(rt->empty_dir, 0755, err));
     cleanup_free char *etc = str_printf("%s/etc", rt->skeleton_dir);
     TRY(file_mkdirs(etc, 0755, err));
     cleanup_close int dir = TRY(file_open(AT_FDCWD, rt->skeleton_dir, O_RDONLY | O_DIRECTORY, 0, err));
@@ -170,7 +175,12 @@ open_cgroups(struct runtime *rt, const struct runtime_options *options, struct e
 {
     TRY(cgroups_open(&rt->cgroups, err));
     rt->monitor_cgroup = TRY_PTR(cgroup_path(options->monitor_cgroup, "/crisp-monitors", err));
-    cleanup_free char *parent = TRY_PTR(cgroup_path(options->cgroup_parent, "/crisp", err));
+    if (options->systemd_cgroups)
+        TRY(systemd_open(&rt->systemd, err));
+    cleanup_free char *parent = TRY_PTR(pod_cgroup_parent(rt, "", "", err));
+    for (size_t i = 0; i < options->handler_count; i++) {
+        cleanup_free char *of_handler = TRY_PTR(pod_cgroup_parent(rt, "", options->handlers[i].name, err));
+    }
     return cgroup_claim_parent(&rt->cgroups, rt->monitor_cgroup, err);
 }
 
@@ -278,12 +288,14 @@ runtime_close(struct runtime *rt)
         network_close(rt->network);
     close_directories(rt);
     release_cgroups(rt);
+    systemd_close(rt->systemd);
     free_options(&rt->options);
     seccomp_store_close(rt->seccomp);
     free(rt->rootfs_dir);
     free(rt->netns_dir);
     free(rt->etc_dir);
     free(rt->skeleton_dir);
+    free(rt->empty_dir);
     free(rt->monitor_cgroup);
     free(rt->not_ready);
     free(rt->no_userns);
@@ -299,6 +311,23 @@ runtime_recovered(struct runtime *rt, const struct cancel *cancel)
     HOLD(&rt->lock);
     while (rt->meetings + rt->undoings > 0 && waiters_wait(&rt->waiters, &rt->lock, cancel, INT64_MAX, "waiting for monitors", NULL) >= 0)
         ;
+}
+
+struct runtime_handler
+runtime_handler_named(const struct runtime *rt, const char *name)
+{
+    const struct runtime_options *o = &rt->options;
+    struct runtime_handler handler = {.pids_limit = -1};
+    for (size_t i = 0; i < o->handler_count; i++)
+        if (str_eq(o->handlers[i].name, name))
+            handler = o->handlers[i];
+    if (str_empty(handler.cgroup_parent))
+        handler.cgroup_parent = (char *)(uintptr_t)o->cgroup_parent;
+    if (str_empty(handler.seccomp_unset))
+        handler.seccomp_unset = (char *)(uintptr_t)o->seccomp_unset;
+    if (handler.pids_limit < 0)
+        handler.pids_limit = o->pids_limit;
+    return handler;
 }
 
 struct network *

@@ -31,21 +31,33 @@
 struct runtime;
 struct change;
 
+/* A way to run pods that a pod can name (RuntimeClass). */
+struct runtime_handler {
+    char *name;
+    char *cgroup_parent, *seccomp_unset;  /* "" : the options' own */
+    int64_t pids_limit;                   /* -1: the options' own */
+    bool privileged_without_host_devices; /* a privileged container has the usual devices and those it asks for */
+};
+
 /* ---- what the operator configured; copied by runtime_open ---- */
 struct runtime_options {
     const char *root;                         /* /var/lib/crisp */
     const char *state;                        /* /run/crisp */
     const char *monitor_program;              /* path of crisp-monitor */
     const char *layers_dir;                   /* where image layers are (lowerdirs are names relative to it) */
-    const char *cgroup_parent;                /* for pods whose request names none: "/crisp" */
+    bool systemd_cgroups;                     /* cgroup driver systemd: parents are slices */
+    const char *cgroup_parent;                /* for pods whose request names none; "": "/crisp", a slice "crisp.slice" */
     const char *monitor_cgroup;               /* parent of the monitors' cgroups: "/crisp-monitors" */
     int64_t nofile_soft, nofile_hard;         /* rlimit of containers, clamped to what is allowed */
     int64_t log_bytes_per_second;             /* 0: no limit */
+    size_t log_buffer_bytes;                  /* 0: a container waits for its log; else what it may run ahead before output is lost */
     int64_t pids_limit;                       /* of a container; 0: none */
     const char *seccomp_unset;                /* profile of containers whose request names none: "unconfined", "runtime/default", "localhost/PATH" */
     struct strv cdi_dirs;                     /* where CDI files are; the last holds */
     struct strv masked_paths, readonly_paths; /* of containers whose request names neither [Kubernetes: procMount Default] */
     bool unprivileged_ports, unprivileged_ping; /* ports from 0 and ping allowed to all in pods with a network of their own */
+    const struct runtime_handler *handlers;     /* besides the default one, which these options are; borrowed */
+    size_t handler_count;
     struct network_options network;
     void *arg;
     /* Layers a container runs on are held as long as it exists (imageservice), under its id. */
@@ -89,6 +101,11 @@ struct resources {
     struct strmap unified;
 };
 
+/* Parts of an SELinux label; "" where not given. */
+struct selinux_options {
+    char *user, *role, *type, *level;
+};
+
 /* A pod's configuration: immutable after pod_run took it; shared by reference. */
 struct pod_config {
     struct pod_key key;
@@ -98,15 +115,18 @@ struct pod_config {
     struct network_port *ports; /* host_ip owned */
     size_t port_count;
     struct strmap labels, annotations;
-    char *runtime_handler;
-    char *cgroup_parent; /* "" : the configuration's */
+    char *runtime_handler;                /* "" : the default one */
+    char *cgroup_parent;                  /* "" : the pod has a cgroup of its own below its handler's */
+    struct resources overhead, resources; /* what the pod as a whole may use: what it costs itself, the sum of its containers */
     struct strmap sysctls;
     enum namespace_mode network, pid, ipc;
     struct id_maps userns;             /* none: the node's user namespace */
     char *mac, *ip;                    /* asked for; "": any */
     int64_t ingress_bits, egress_bits; /* bits a second the network shall let through; 0: no limit */
     bool privileged;
-    void *request; /* the request, in a canonical form that equals another's exactly when they ask the same */
+    struct selinux_options selinux;
+    char *selinux_level; /* of its containers whose request names none: chosen by pod_run, unless `selinux` has it */
+    void *request;       /* the request, in a canonical form that equals another's exactly when they ask the same */
     size_t request_length;
 };
 
@@ -128,12 +148,20 @@ struct pod_status {
 enum mount_propagation { PROPAGATION_PRIVATE, PROPAGATION_HOST_TO_CONTAINER, PROPAGATION_BIDIRECTIONAL };
 
 struct mount_request {
-    char *container_path, *host_path;
+    char *container_path;
+    char *host_path;          /* made, with its parents, where it is missing */
+    char *image;              /* in its place an image, as the user named it; "" none */
+    struct strv image_layers; /* of that image, as container_config.layers */
+    char *image_sub_path;     /* what of it is mounted, relative; "": all */
     bool readonly, recursive_read_only;
     bool nosuid, nodev, noexec;
+    bool selinux_relabel;
     enum mount_propagation propagation;
     struct id_maps maps; /* of the files' owners: outside, as they are on the disk, and inside; none: as they are */
 };
+
+/* Add an option of a bind mount: "noexec", "nosuid", "nodev", "ro" …; ERR_UNSUPPORTED where it is none that crisp knows, or NULL. */
+int mount_option(struct mount_request *mount, const char *option, struct error *err);
 
 struct device_request {
     char *container_path, *host_path, *permissions;
@@ -155,16 +183,17 @@ struct container_config {
     struct strv env;     /* "K=V"; HOSTNAME, HOME, PATH, TERM are set by the runtime where missing */
     char *working_dir;   /* "" : / */
     struct strv volumes; /* directories the image promises (OCI image spec, "Volumes"): made in the writable layer where missing */
-    struct strmap labels, annotations;
-    char *log_path; /* relative to the pod's log_directory; "" : no log */
+    struct strmap labels, annotations, image_annotations; /* the last of the ImageSpec */
+    char *log_path;                                       /* relative to the pod's log_directory; "" : no log */
     bool stdin_open, stdin_once, tty;
     char *user;           /* "uid", "name", "uid:gid", "name:group"; "" : root. Names are looked up in the layers' /etc/passwd and /etc/group */
     int64_t run_as_group; /* NO_ID: from the user */
     struct strv supplemental_groups; /* decimal */
     bool strict_groups;              /* those only, not the image's as well [CRI SupplementalGroupsPolicy] */
     bool privileged, readonly_rootfs, no_new_privs;
-    char *apparmor; /* "unconfined", "runtime/default", "localhost/NAME"; "" : the default where AppArmor is in charge */
-    char *seccomp;  /* "unconfined", "runtime/default", "localhost/PATH"; "" : runtime_options.seccomp_unset */
+    struct selinux_options selinux; /* none given: the pod's */
+    char *apparmor;                 /* "unconfined", "runtime/default", "localhost/NAME"; "" : the default where AppArmor is in charge */
+    char *seccomp;                  /* "unconfined", "runtime/default", "localhost/PATH"; "" : runtime_options.seccomp_unset */
     struct strv add_capabilities, drop_capabilities, add_ambient_capabilities; /* "CAP_NET_ADMIN", "NET_ADMIN", "ALL" */
     struct strv masked_paths, readonly_paths;
     enum namespace_mode pid;
@@ -247,8 +276,8 @@ void pod_snapshot_free(struct pod_snapshot *snapshot);
 struct pod_status *pod_list(struct runtime *rt, size_t *count);
 void pod_status_free(struct pod_status *status);
 void pod_list_free(struct pod_status *list, size_t count);
-/* What the pod as a whole may use, overhead apart, is now this: kept, recorded and shown in pod_info_json. Nothing is set: who asks has set the pod's
- * cgroup [CRI UpdatePodSandboxResources]. NULL: as before. ERR_PRECONDITION unless it is ready. */
+/* What the pod as a whole may use, overhead apart, is now this: recorded and shown in pod_info_json, and set where the pod's cgroup is crisp's; that
+ * of a cgroup_parent is set by who made it [CRI UpdatePodSandboxResources]. NULL: as before. ERR_PRECONDITION unless it is ready. */
 int pod_update(struct runtime *rt, const char *id, const struct resources *overhead, const struct resources *resources, struct error *err);
 /* Verbose info, as JSON: pid, netns path, configuration, monitor, cgroups; caller frees. */
 char *pod_info_json(struct runtime *rt, const char *id, struct error *err);

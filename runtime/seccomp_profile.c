@@ -2,19 +2,16 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cleanup.h"
+#include "base/json.h"
 #include "runtime/caps.h"
 
 enum { ERRNO_MAX = 4095 /* what the kernel passes on */, COMPARISONS_MAX = 64 };
-
-CLEANUP_DEFINE(json_freep, json_t *, json_decref)
 
 struct seccomp_rule *
 seccomp_profile_add(struct seccomp_profile *profile, uint32_t action)
@@ -430,7 +427,7 @@ seccomp_profile_read(const char *json, size_t length, const struct seccomp_subje
 {
     json_error_t where;
     *out = (struct seccomp_profile){0};
-    cleanup(json_freep) json_t *root = json_loadb(json, length, JSON_REJECT_DUPLICATES, &where);
+    cleanup_json json_t *root = json_loadb(json, length, JSON_REJECT_DUPLICATES, &where);
     if (!root)
         return error_set(err, ERR_INVALID, "line %d: %s", where.line, where.text);
     return read_profile(root, subject, out, err);

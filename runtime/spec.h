@@ -6,10 +6,11 @@
  * (spec_check) before anything of it is carried out. An operation that fails is named by its number; spec_explain makes the words.
  *
  * Three kinds of spec use the same operations: a pod's (carried out by the monitor itself, once), a container's (by its init), an exec's. A
- * container's init is cloned with the pid namespace and the unified cgroup that link_create names and nothing else; its spec joins v1 cgroups, then
- * unshares mount and cgroup namespaces. Where others are in the pid namespace, or the pod has a user namespace, what is cloned is not the init yet:
- * it stays outside, privileged, makes the root file system, and clones the init (SPEC_ENTER), which mounts what belongs to its namespaces. Without an
- * operation every container and exec gets: a session of its own, no signal blocked or ignored, no fd but 0–2, SIGKILL when the monitor dies.
+ * container's init is cloned with the pid namespace and the unified cgroup that link_create names and nothing else; its spec unshares the mount
+ * namespace and mounts the root while crispd makes the v1 cgroups, then joins these and unshares the cgroup namespace. Where others are in the pid
+ * namespace, or the pod has a user namespace, what is cloned is not the init yet: it stays outside, privileged, makes the root file system, and
+ * clones the init (SPEC_ENTER), which mounts what belongs to its namespaces. Without an operation every container and exec gets: a session of its
+ * own, no signal blocked or ignored, no fd but 0–2, SIGKILL when the monitor dies.
  *
  * Paths "in the root": resolved with openat2 RESOLVE_IN_ROOT beneath the root file system that SPEC_ROOT opened, so neither `..` nor a symlink leaves
  * it. */
@@ -36,7 +37,7 @@ enum spec_op_type {
     SPEC_HOSTNAME,      /* name                                                    */
     SPEC_LINK_UP,       /* interface                                               "lo" */
     SPEC_PIN_NETNS,     /* path                                                    bind /proc/self/ns/net onto a new file there */
-    SPEC_POD_SHM,       /*                            bytes, uid, gid              of a pod: its tmpfs for SPEC_SHM, not in the host's mount table */
+    SPEC_POD_SHM,       /* SELinux label (or none)    bytes, uid, gid              of a pod: its tmpfs for SPEC_SHM, not in the host's mount table */
     SPEC_PROPAGATION,   /* path                       MS_SLAVE|MS_REC …            first takes the trees of later SPEC_BINDs with MS_SHARED, so that
                                                                                    they stay peers of the host's mounts */
     SPEC_OVERLAY,       /* directory, target, options MS_*                         chdir there, mount overlay at target: lowerdir names are relative */
@@ -48,7 +49,7 @@ enum spec_op_type {
     SPEC_MKDIR,         /* path in root               mode                         with parents; existing is fine */
     SPEC_MKNOD,         /* path in root               mode, dev, uid, gid          where mknod is denied (user namespace) the host's node is bound */
     SPEC_SYMLINK,       /* path in root, target                                    existing is fine */
-    SPEC_MASK,          /* path in root                                            /dev/null over a file, empty read-only tmpfs over a directory; missing is fine */
+    SPEC_MASK,          /* path in root, tmpfs options (or none)                   /dev/null over a file, empty read-only tmpfs over a directory; missing is fine */
     SPEC_READONLY,      /* path in root               1 = the mount that is there  bind over itself, read-only; missing is fine */
     SPEC_PIVOT,         /*                                                         pivot_root into the root, old root detached */
     SPEC_ROOT_READONLY, /*                                                         after SPEC_PIVOT */
@@ -66,6 +67,10 @@ enum spec_op_type {
     SPEC_WAIT,          /*                                                         "created": report to the monitor, wait for its go */
     SPEC_EXEC,          /*                            (argv, envp: spec_exec)      looked up in the spec's PATH where argv[0] has no '/'; always last */
     SPEC_KEYRING,       /* name                                                    a session keyring of that name, made or joined; before SPEC_USER */
+    SPEC_IMAGE,         /* directory, target, options, sub path   SPEC_BIND_*      overlay as SPEC_OVERLAY, read-only; what is at the sub path in it (""
+                                                                                   or none: all) is mounted as SPEC_BIND does */
+    SPEC_GATE,          /*                                                         wait until crispd has made what it makes meanwhile: link_create's */
+    SPEC_LABEL,         /* path in root, SELinux label                             of what takes none as it is mounted; missing is fine */
     SPEC_USERNS,        /* uid map, gid map           CLONE_NEW*                   of a pod: a user namespace and others that it owns; the monitor enters
                                                                                    these but pid, where the init of a shared one stays */
     SPEC_IDMAP,         /* path                                                    the directory is seen with the ids of the pod's user namespace */

@@ -85,8 +85,6 @@ has_own_cgroup(struct runtime *rt, const struct pod *pod)
 {
     HOLD(&rt->lock);
     struct pod *other, *next;
-    if (str_eq(pod->cgroup_parent, rt->options.cgroup_parent))
-        return false;
     HASH_ITER (by_id, rt->pods_by_id, other, next)
         if (other != pod && str_eq(other->cgroup_parent, pod->cgroup_parent))
             return false;

@@ -72,6 +72,19 @@ count_below(int fd, int depth, bool descriptors, struct usage_details *out)
     }
 }
 
+/* What holds a container's scope until its end is counted is none of its processes (monitor/task.c). */
+static int64_t
+holders(const struct cgroups *cgroups, const char *path)
+{
+    cleanup_strv struct strv children = {0};
+    int64_t count = str_ends(path, ".scope");
+    if (str_ends(path, ".slice"))
+        cgroup_children(cgroups, path, &children);
+    for (size_t i = 0; i < children.count; i++)
+        count += str_ends(children.items[i], ".scope");
+    return count;
+}
+
 static void
 count_processes(const struct cgroups *cgroups, const char *path, bool descriptors, struct usage_details *out)
 {
@@ -80,6 +93,8 @@ count_processes(const struct cgroups *cgroups, const char *path, bool descriptor
     out->processes = out->files = out->sockets = fd < 0 ? UNKNOWN : 0;
     if (fd >= 0)
         count_below(fd, DEPTH_MAX, descriptors, out);
+    if (out->processes > 0)
+        out->processes -= holders(cgroups, path);
 }
 
 int64_t

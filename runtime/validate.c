@@ -141,6 +141,8 @@ validate_pod(const struct pod_config *config, struct error *err)
     if (config->userns.uid_count + config->userns.gid_count > 0)
         TRY(idmap_check(&config->userns, "user namespace", true, err));
     TRY(check_ports(config, err));
+    TRY(validate_resources(&config->overhead, err));
+    TRY(validate_resources(&config->resources, err));
     return sysctl_check(config, err);
 }
 
@@ -173,6 +175,8 @@ check_mount_ids(const struct mount_request *mount, const struct pod_config *pod,
         return error_set(err, ERR_INVALID, "mount at %s: bidirectional propagation does not go with the pod's user namespace", mount->container_path);
     if (mount->maps.uid_count + mount->maps.gid_count == 0)
         return 0;
+    if (!str_empty(mount->image) && !idmap_equal(&mount->maps, &pod->userns))
+        return error_set(err, ERR_INVALID, "mount at %s: an image has the ids of the pod, not maps of its own", mount->container_path);
     cleanup_free char *what = str_printf("mount at %.100s", mount->container_path);
     return idmap_check(&mount->maps, what, false, err);
 }
@@ -182,7 +186,7 @@ check_mount(const struct mount_request *mount, struct error *err)
 {
     if (str_empty(mount->container_path))
         return error_set(err, ERR_INVALID, "mount of %s: its container_path is missing", mount->host_path);
-    if (str_empty(mount->host_path) || mount->host_path[0] != '/')
+    if (str_empty(mount->image) && mount->host_path[0] != '/')
         return error_set(err, ERR_INVALID, "mount at %s: host_path \"%s\" is not absolute", mount->container_path, mount->host_path);
     if (strlen(mount->host_path) >= PATH_MAX || strlen(mount->container_path) >= PATH_MAX)
         return error_set(err, ERR_INVALID, "mount at %.64s…: a path is longer than %d bytes", mount->container_path, PATH_MAX);

@@ -12,9 +12,9 @@ struct websocket_carrier {
     struct carrier base;
     struct websocket_reader reader;
     bool base64, half_close;
-    bool closing;          /* the message ends a channel */
-    struct stream *stream; /* the message's; NULL: of a channel that is not there */
-    char quad[QUAD];       /* base64 that came in pieces */
+    bool closing;     /* the message ends a channel */
+    uint32_t channel; /* the message's, which may not be there, or not any more */
+    char quad[QUAD];  /* base64 that came in pieces */
     size_t quad_length;
 };
 
@@ -83,7 +83,7 @@ farewell(struct carrier *carrier, bool normal)
 static void
 hand_on(struct websocket_carrier *c, const char *data, size_t length)
 {
-    struct stream *stream = c->stream;
+    struct stream *stream = carrier_find(&c->base, c->channel);
     if (length && stream && !stream->in_done)
         c->base.user_calls->data(c->base.user, stream, data, length);
 }
@@ -143,9 +143,8 @@ base64_piece(struct websocket_carrier *c, const char *data, size_t length)
 static void
 channel_begins(struct websocket_carrier *c, unsigned char first)
 {
-    uint32_t channel = c->base64 ? (uint32_t)first - '0' : first;
+    c->channel = c->base64 ? (uint32_t)first - '0' : first;
     c->closing = c->half_close && first == CLOSE_CHANNEL;
-    c->stream = c->closing ? NULL : carrier_find(&c->base, channel);
     c->quad_length = 0;
 }
 
@@ -167,8 +166,6 @@ on_message(void *arg, enum websocket_opcode opcode, char *data, size_t length, b
         hand_on(c, data, length);
     if (ends && !c->base.gone && (c->closing || c->quad_length))
         carrier_broken(&c->base, c->closing ? "the end of no channel" : "what is no base64");
-    if (ends)
-        c->stream = NULL;
 }
 
 static void

@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #include "base/str.h"
 #include "cri/streaming/limits.h"
@@ -13,6 +14,7 @@
 enum { FIRST_OUTPUT = 4096, KEPT_OUTPUT = 16384, TLS_READS = 8 };
 
 struct conn {
+    struct conn *prev, *next;
     struct loop *loop;
     struct watch watch;
     struct task flush, end, pending;
@@ -55,6 +57,7 @@ conn_new(struct loop *loop, int fd, SSL_CTX *tls, const struct conn_owner *callb
     conn->pending.run = pending_task;
     conn->end.run = free_task;
     conn->active_ns = clock_monotonic_ns();
+    DL_APPEND(*loop_conns(loop), conn);
     if (tls && (conn->tls = SSL_new(tls)) && SSL_set_fd(conn->tls, fd))
         SSL_set_accept_state(conn->tls);
     watch_open(loop, &conn->watch, fd, EPOLLIN, conn_ready);
@@ -86,9 +89,17 @@ conn_close(struct conn *conn)
     if (conn->gone)
         return;
     conn->gone = true;
+    DL_DELETE(*loop_conns(conn->loop), conn);
     timer_clear(conn->loop, &conn->farewell);
     watch_close(conn->loop, &conn->watch);
     loop_after(conn->loop, &conn->end);
+}
+
+void
+conns_close(struct loop *loop)
+{
+    while (*loop_conns(loop))
+        conn_close(*loop_conns(loop));
 }
 
 static void

@@ -38,3 +38,5 @@ void conn_pause(struct conn *conn, bool paused);
 
 void conn_finish(struct conn *conn);
 void conn_close(struct conn *conn);
+/* The loop has ended: so do those that wait for their clients to close. */
+void conns_close(struct loop *loop);

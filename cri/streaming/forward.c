@@ -3,11 +3,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <utlist.h>
@@ -31,8 +33,11 @@ struct pair {
     struct watch connecting;
     struct sink in;
     struct tap out;
-    bool in_done;       /* the client has ended it, and all it sent was written */
-    struct timer timer; /* until both streams are there */
+    bool in_done;          /* the client has ended it, and all it sent was written */
+    struct timer timer;    /* until both streams are there */
+    struct timer patience; /* while the client rests for its sake */
+    size_t waited;         /* bytes, when that was set */
+    bool excused;          /* … and the client does not rest, though it is full: it does not read either */
 };
 
 struct forward {
@@ -42,6 +47,7 @@ struct forward {
     struct errand *errand;
     struct pair *pairs;
     size_t full; /* sinks that are */
+    bool channels;
     struct timer idle;
 };
 
@@ -52,6 +58,7 @@ pair_free(struct pair *p)
 {
     struct loop *loop = p->forward->list->loop;
     timer_clear(loop, &p->timer);
+    timer_clear(loop, &p->patience);
     watch_close(loop, &p->connecting);
     sink_close(&p->in);
     tap_close(&p->out);
@@ -62,10 +69,14 @@ pair_free(struct pair *p)
     free(p);
 }
 
-/* Streams that are left are given up; the error stream is ended first: nothing was wrong. */
+static void all_ended(struct timer *timer);
+
+/* Streams that are left are given up; the error stream is ended first: nothing was wrong. Channels cannot be ended, nor opened anew: after the last
+ * the session is over. */
 static void
 pair_end(struct pair *p)
 {
+    struct forward *f = p->forward;
     struct stream *error = steal(p->error), *data = steal(p->data);
     if (error) {
         carrier_send(error, NULL, 0, true);
@@ -74,6 +85,8 @@ pair_end(struct pair *p)
     if (data)
         carrier_drop(data);
     pair_free(p);
+    if (f->channels && !f->pairs)
+        timer_set(f->list->loop, &f->idle, 0, all_ended);
 }
 
 /* For the client these words are the end of all it forwards: only where nothing could be reached. */
@@ -88,6 +101,16 @@ pair_fail(struct pair *p, const char *words)
     pair_end(p);
 }
 
+/* What was sent to the pod is not all: its side shall not take the end for a good one. */
+static void
+break_off(struct pair *p)
+{
+    int fd = p->in.watch.fd >= 0 ? p->in.watch.fd : p->out.watch.fd;
+    if (fd >= 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+    pair_end(p);
+}
+
 static void
 end_if_done(struct pair *p)
 {
@@ -97,13 +120,68 @@ end_if_done(struct pair *p)
 
 /* ---- bytes ---- */
 
+/* Bytes for the pod, with those in the socket: epoll tells of room there only when a third of it is free. */
+static size_t
+bytes_waiting(const struct pair *p)
+{
+    int unsent = 0;
+    (void)ioctl(p->in.watch.fd, SIOCOUTQ, &unsent);
+    return sink_waiting(&p->in) + (size_t)unsent;
+}
+
+static void patience_over(struct timer *timer);
+
+/* Count the pair among those for whose sake the client rests, or not. */
+static void
+hold(struct pair *p, bool held)
+{
+    struct forward *f = p->forward;
+    f->full += held ? 1 : (size_t)-1;
+    if (f->carrier)
+        carrier_pause(f->carrier, f->full != 0);
+    p->waited = bytes_waiting(p);
+    if (held)
+        timer_set(f->list->loop, &p->patience, STALL_NS, patience_over);
+    else
+        timer_clear(f->list->loop, &p->patience);
+}
+
+static void
+give_up(struct pair *p)
+{
+    static const char words[] = "nobody reads in the pod";
+    log_debug("a forwarded connection is broken off: nobody reads in the pod", "pod", p->forward->errand->id);
+    if (p->forward->channels && p->error) /* which have no other word for it */
+        carrier_send(p->error, words, strlen(words), false);
+    break_off(p);
+}
+
+/* The client rests as long as the pod reads, be it slowly: no client of SPDY keeps its windows, so that one stream cannot rest by itself. A pod that
+ * reads nothing is not waited for: the others of the session would be, too. Where it does not because the client takes no answer from it, the client
+ * may be one that first wants to be rid of what it says: that is taken, up to INPUT_MAX. */
+static void
+patience_over(struct timer *timer)
+{
+    struct pair *p = holder_of(timer, struct pair, patience);
+    size_t waits = bytes_waiting(p);
+    if (waits < p->waited) {
+        p->waited = waits;
+        timer_set(p->forward->list->loop, timer, STALL_NS, patience_over);
+    } else if (tap_rests(&p->out)) {
+        p->excused = true;
+        hold(p, false);
+    } else {
+        give_up(p);
+    }
+}
+
 static void
 in_changed(struct sink *sink)
 {
     struct pair *p = holder_of(sink, struct pair, in);
-    p->forward->full += sink->full ? 1 : (size_t)-1;
-    if (p->forward->carrier)
-        carrier_pause(p->forward->carrier, p->forward->full != 0);
+    if (!p->excused)
+        hold(p, sink->full);
+    p->excused = false;
 }
 
 static void
@@ -118,15 +196,18 @@ in_drained(struct sink *sink)
 static void
 in_failed(struct sink *sink, int errnum)
 {
-    (void)errnum;
-    pair_end(holder_of(sink, struct pair, in));
+    struct pair *p = holder_of(sink, struct pair, in);
+    if (errnum == ENOBUFS)
+        give_up(p);
+    else
+        pair_end(p);
 }
 
 static void
 out_ended(struct tap *tap, int errnum)
 {
     struct pair *p = tap->owner;
-    if (errnum) {
+    if (errnum || p->forward->channels) { /* which cannot say that there comes no more */
         pair_end(p);
         return;
     }
@@ -340,9 +421,7 @@ on_reset(void *user, struct stream *stream)
         return;
     }
     p->data = NULL;
-    if (p->in.watch.fd >= 0)
-        (void)setsockopt(p->in.watch.fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
-    pair_end(p);
+    break_off(p);
 }
 
 static void
@@ -353,6 +432,9 @@ on_room(void *user)
     DL_FOREACH(f->pairs, p)
     {
         tap_resume(&p->out);
+        if (p->excused)
+            hold(p, true);
+        p->excused = false;
     }
 }
 
@@ -388,6 +470,12 @@ finish(struct forward *f)
 {
     carrier_finish(f->carrier, true);
     forward_free(f);
+}
+
+static void
+all_ended(struct timer *timer)
+{
+    finish(holder_of(timer, struct forward, idle));
 }
 
 static void
@@ -427,11 +515,11 @@ forward_new(struct forward_list *list, struct conn *conn, const struct agreement
     f->errand = errand;
     DL_APPEND(list->first, f);
     list->count++;
-    bool channels = agreement->way == OVER_CHANNELS;
-    f->carrier = channels ? carrier_websocket_new(conn, agreement->base64, false, &carrier_calls, f)
-                          : carrier_spdy_new(conn, agreement->way == OVER_TUNNEL, &carrier_calls, f);
+    f->channels = agreement->way == OVER_CHANNELS;
+    f->carrier = f->channels ? carrier_websocket_new(conn, agreement->base64, false, &carrier_calls, f)
+                             : carrier_spdy_new(conn, agreement->way == OVER_TUNNEL, &carrier_calls, f);
     timer_set(list->loop, &f->idle, list->idle_ns, idle_over);
-    if (channels)
+    if (f->channels)
         open_channels(f);
     carrier_input(f->carrier, data, length);
 }

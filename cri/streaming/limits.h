@@ -14,11 +14,15 @@ enum {
     OUTPUT_MAX = 1 << 20,         /* waiting for a client that asks for replies and reads none: it is cut off */
     INPUT_HIGH = 1 << 20,         /* waiting for one stream of a process or forwarded connection: its client is not read */
     INPUT_LOW = 256 << 10,
+    INPUT_MAX = 16 << 20, /* … which is read nevertheless where it takes no answer either: more than its kernel and ours hold on the way */
 };
 
-#define TOKEN_NS    (INT64_C(60) * NS_PER_SECOND)
-#define REQUEST_NS  (INT64_C(10) * NS_PER_SECOND) /* TLS and HTTP, from the connection's start */
-#define STREAMS_NS  (INT64_C(30) * NS_PER_SECOND) /* until a client has opened the streams it must */
-#define QUIET_NS    (INT64_C(100) * NS_PER_MS)    /* silence after a command's end: what it wrote has been read; a child may hold the pipe */
-#define DRAIN_NS    (INT64_C(1000) * NS_PER_MS)   /* … and the child that is not silent is not waited for longer */
+#define TOKEN_NS   (INT64_C(60) * NS_PER_SECOND)
+#define REQUEST_NS (INT64_C(10) * NS_PER_SECOND) /* TLS and HTTP, from the connection's start */
+#define STREAMS_NS (INT64_C(30) * NS_PER_SECOND) /* until a client has opened the streams it must */
+#define QUIET_NS   (INT64_C(100) * NS_PER_MS)    /* silence after a command's end: what it wrote has been read; a child may hold the pipe */
+#define DRAIN_NS   (INT64_C(1000) * NS_PER_MS)   /* … and the child that is not silent is not waited for longer */
+#define STALL_NS                                                                                                                      \
+    (INT64_C(10) * NS_PER_SECOND) /* a pod reads nothing of a forwarded connection, whose session rests; a client gives up after 30 s \
+                                   */
 #define FAREWELL_NS (INT64_C(10) * NS_PER_SECOND) /* all was sent: for the client to close first, so that it has read it */

@@ -22,6 +22,7 @@ struct loop {
     struct task_list after;
     struct timer **heap; /* heap[1] is due first */
     size_t timers, capacity;
+    struct conn *conns;
     char scratch[LOOP_SCRATCH_BYTES];
 };
 
@@ -247,6 +248,12 @@ loop_stop(struct loop *loop)
     loop->stopped = true;
     pthread_mutex_unlock(&loop->lock);
     (void)eventfd_write(loop->wake.fd, 1);
+}
+
+struct conn **
+loop_conns(struct loop *loop)
+{
+    return &loop->conns;
 }
 
 char *

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 
+struct conn;
 struct loop;
 
 /* An fd that is waited for. `ready` gets epoll's events. */
@@ -52,6 +53,9 @@ void watch_close(struct loop *loop, struct watch *watch);
 /* Set, or set anew. */
 void timer_set(struct loop *loop, struct timer *timer, int64_t after_ns, void (*fire)(struct timer *timer));
 void timer_clear(struct loop *loop, struct timer *timer);
+
+/* The connections, conn.c's: those that no one owns any more end with the loop. */
+struct conn **loop_conns(struct loop *loop);
 
 /* Scratch memory for a read that is handed on at once. */
 enum { LOOP_SCRATCH_BYTES = 128 << 10 };

@@ -79,6 +79,13 @@ sink_close(struct sink *sink)
     sink->changed(sink);
 }
 
+static void
+sink_fail(struct sink *sink, int errnum)
+{
+    sink_close(sink);
+    sink->failed(sink, errnum);
+}
+
 /* What fits; -1: it failed and is over. */
 static ssize_t
 sink_write(struct sink *sink, const char *data, size_t length)
@@ -89,13 +96,12 @@ sink_write(struct sink *sink, const char *data, size_t length)
     int errnum = errno;
     if (errnum == EAGAIN || errnum == EINTR)
         return 0;
-    sink_close(sink);
-    sink->failed(sink, errnum);
+    sink_fail(sink, errnum);
     return -1;
 }
 
-static size_t
-waiting(const struct sink *sink)
+size_t
+sink_waiting(const struct sink *sink)
 {
     return sink->waiting.length - sink->from;
 }
@@ -103,13 +109,13 @@ waiting(const struct sink *sink)
 static void
 update(struct sink *sink)
 {
-    bool full = waiting(sink) >= (sink->full ? INPUT_LOW : INPUT_HIGH);
-    watch_for(sink->loop, &sink->watch, waiting(sink) ? EPOLLOUT : 0);
+    bool full = sink_waiting(sink) >= (sink->full ? INPUT_LOW : INPUT_HIGH);
+    watch_for(sink->loop, &sink->watch, sink_waiting(sink) ? EPOLLOUT : 0);
     if (full != sink->full) {
         sink->full = full;
         sink->changed(sink);
     }
-    if (sink->ending && !sink->over && !waiting(sink) && sink->watch.fd >= 0) {
+    if (sink->ending && !sink->over && !sink_waiting(sink) && sink->watch.fd >= 0) {
         sink->ending = false;
         sink->drained(sink);
     }
@@ -118,11 +124,11 @@ update(struct sink *sink)
 static void
 flush(struct sink *sink)
 {
-    ssize_t n = waiting(sink) ? sink_write(sink, sink->waiting.data + sink->from, waiting(sink)) : 0;
+    ssize_t n = sink_waiting(sink) ? sink_write(sink, sink->waiting.data + sink->from, sink_waiting(sink)) : 0;
     if (n < 0)
         return;
     sink->from += (size_t)n;
-    if (!waiting(sink)) {
+    if (!sink_waiting(sink)) {
         sink->from = 0;
         buf_free(&sink->waiting);
     }
@@ -144,15 +150,15 @@ sink_open(struct sink *sink, int fd)
 }
 
 /* What was written of it makes room first, where that is worth the move. */
-static void
+static bool
 keep(struct sink *sink, const char *data, size_t length)
 {
     if (sink->from > sink->waiting.length / 2) {
         buf_consume(&sink->waiting, sink->from);
         sink->from = 0;
     }
-    sink->waiting.limit = 2 * INPUT_HIGH; /* its owner lets the client rest above INPUT_HIGH; by then at most what was read at once comes on top */
-    (void)buf_add(&sink->waiting, data, length);
+    sink->waiting.limit = INPUT_MAX;
+    return buf_add(&sink->waiting, data, length);
 }
 
 void
@@ -160,12 +166,13 @@ sink_put(struct sink *sink, const char *data, size_t length)
 {
     if (sink->over || sink->ending)
         return;
-    ssize_t n = waiting(sink) ? 0 : sink_write(sink, data, length);
+    ssize_t n = sink_waiting(sink) ? 0 : sink_write(sink, data, length);
     if (n < 0)
         return;
-    if ((size_t)n < length)
-        keep(sink, data + n, length - (size_t)n);
-    update(sink);
+    if ((size_t)n == length || keep(sink, data + n, length - (size_t)n))
+        update(sink);
+    else
+        sink_fail(sink, ENOBUFS);
 }
 
 void

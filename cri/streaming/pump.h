@@ -1,7 +1,7 @@
 /* Bytes between a stream and an fd (a pipe, a terminal's master, a socket), both without blocking.
  *
  * A tap brings what an fd has to the client, as long as the client's connection has room. A sink takes what the client sends to an fd, keeping what
- * the fd does not take yet; above INPUT_HIGH its owner lets the client's connection rest. Both own their fd. */
+ * the fd does not take yet; above INPUT_HIGH its owner lets the client's connection rest, above INPUT_MAX it fails. Both own their fd. */
 #pragma once
 
 #include "cri/streaming/carrier.h"
@@ -32,7 +32,7 @@ struct sink {
     bool full;                                     /* above INPUT_HIGH, and not yet down to INPUT_LOW */
     void (*changed)(struct sink *sink);            /* `full` did */
     void (*drained)(struct sink *sink);            /* all was written after sink_end; its owner closes it */
-    void (*failed)(struct sink *sink, int errnum); /* nobody takes it any more: it is over and closed */
+    void (*failed)(struct sink *sink, int errnum); /* nobody takes it any more, or ENOBUFS: it is over and closed */
 };
 
 /* `loop` and the callbacks must be set before. */
@@ -40,3 +40,5 @@ void sink_open(struct sink *sink, int fd);
 void sink_put(struct sink *sink, const char *data, size_t length);
 void sink_end(struct sink *sink);
 void sink_close(struct sink *sink);
+/* Bytes that wait to be taken. */
+size_t sink_waiting(const struct sink *sink);

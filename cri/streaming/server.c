@@ -368,6 +368,7 @@ streaming_free(struct streaming *s)
 {
     if (s->loop) {
         watch_close(s->loop, &s->listener);
+        conns_close(s->loop);
         loop_free(s->loop);
     }
     tokens_free(s->tokens);

@@ -181,71 +181,85 @@ add_scope(struct buf *out, const struct challenge *challenge, const char *reposi
 }
 
 static char *
-bearer_of(const struct http_response *response, struct error *err)
+bearer_of(const struct http_response *response, int64_t *seconds, struct error *err)
 {
     cleanup_json json_t *root = json_parse(response->body.data ? response->body.data : "", response->body.length, "its answer", err);
     if (!root)
         return NULL;
     const char *token = json_string_value(json_object_get(root, "token"));
+    const json_t *lifetime = json_object_get(root, "expires_in");
     if (!token)
         token = json_string_value(json_object_get(root, "access_token"));
     if (str_empty(token) || strpbrk(token, "\r\n")) {
         (void)error_set(err, ERR_UNAVAILABLE, "its answer has no token");
         return NULL;
     }
+    *seconds = json_is_integer(lifetime) ? json_integer_value(lifetime) : LIMIT_TOKEN_SECONDS;
     return str_printf("Bearer %s", token);
 }
 
-/* Is `realm` on the registry's own machine? Only then do skip_verify and client certificates go for it too. */
-static bool
-realm_is_at(const char *realm, const struct host *host)
+static void
+set_query(const struct token_request *r, struct buf *url)
 {
-    cleanup_free char *name = str_ndup(host->name, strcspn(host->name, ":"));
-    const char *separator = strstr(realm, "://");
-    return separator && str_starts(separator + 3, name) && strchr(":/", separator[3 + strlen(name)]);
+    (void)buf_adds(url, r->challenge->realm);
+    (void)buf_adds(url, strchr(r->challenge->realm, '?') ? "&" : "?");
+    add_scope(url, r->challenge, r->repository);
+}
+
+/* OAuth2 at the token server (distribution's "oauth" page): the refresh token travels in the body only. */
+static void
+set_form(const struct token_request *r, struct buf *form)
+{
+    add_escaped(form, "grant_type", "refresh_token");
+    add_escaped(form, "client_id", "crisp");
+    add_scope(form, r->challenge, r->repository);
+    add_escaped(form, "refresh_token", r->credentials->identity_token);
+}
+
+static void
+wipe(struct buf *secrets)
+{
+    if (secrets->data)
+        OPENSSL_cleanse(secrets->data, secrets->length);
 }
 
 static char *
-fetch_token(const struct credentials *credentials, const struct challenge *challenge, const struct host *host, const char *repository,
-            struct http *http, const struct http_scope *scope, struct error *err)
+fetch_token(const struct token_request *r, struct http *http, const struct http_scope *scope, int64_t *seconds, struct error *err)
 {
     cleanup_buf struct buf url = BUF(16 << 10), form = BUF(128 << 10);
-    char *authorization = NULL;
-    struct http_peer only_ca = {.ca_pem = host->peer.ca_pem};
-    (void)buf_adds(&url, challenge->realm);
-    if (credentials && credentials->identity_token) {
-        /* OAuth2 at the token server (distribution's "oauth" page): the refresh token travels in the body only. */
-        add_escaped(&form, "grant_type", "refresh_token");
-        add_escaped(&form, "client_id", "crisp");
-        add_scope(&form, challenge, repository);
-        add_escaped(&form, "refresh_token", credentials->identity_token);
-    } else {
-        (void)buf_adds(&url, strchr(challenge->realm, '?') ? "&" : "?");
-        add_scope(&url, challenge, repository);
-        authorization = credentials && credentials->username ? basic(credentials) : NULL;
-    }
+    bool refreshes = r->credentials && r->credentials->identity_token;
+    if (refreshes)
+        set_form(r, &form);
+    else
+        set_query(r, &url);
+    char *authorization = !refreshes && r->credentials && r->credentials->username ? basic(r->credentials) : NULL;
+    /* skip_verify and client certificates are for the token server only where it is the registry itself. */
+    struct http_peer only_ca = {.ca_pem = r->host->peer.ca_pem};
     struct http_request request = {
-        .url = url.data,
-        .form = form.length ? form.data : NULL,
+        .url = refreshes ? r->challenge->realm : url.data,
+        .form = refreshes ? form.data : NULL,
         .authorization = authorization,
-        .peer = realm_is_at(challenge->realm, host) ? &host->peer : &only_ca,
+        .peer = http_same_machine(r->challenge->realm, r->host->base) ? &r->host->peer : &only_ca,
         .scope = scope,
         .body_limit = LIMIT_TOKEN_BYTES,
     };
     cleanup_response struct http_response response = {0};
     int result = http_perform(http, &request, &response, err);
     str_wipe_free(authorization);
-    if (form.data)
-        OPENSSL_cleanse(form.data, form.length);
+    wipe(&form);
     if (result == 0 && response.status != 200)
         result = response_refused(&response, err);
-    return result < 0 ? NULL : bearer_of(&response, err);
+    char *bearer = result < 0 ? NULL : bearer_of(&response, seconds, err);
+    wipe(&response.body);
+    return bearer;
 }
 
 char *
-credentials_answer(const struct credentials *credentials, const struct challenge *challenge, const struct host *host, const char *repository,
-                   struct http *http, const struct http_scope *scope, struct error *err)
+credentials_answer(const struct token_request *request, struct http *http, const struct http_scope *scope, int64_t *seconds, struct error *err)
 {
+    const struct credentials *credentials = request->credentials;
+    const struct challenge *challenge = request->challenge;
+    *seconds = 0;
     if (credentials && credentials->registry_token)
         return str_printf("Bearer %s", credentials->registry_token);
     if (challenge->scheme == CHALLENGE_BASIC && credentials && credentials->username)
@@ -255,12 +269,28 @@ credentials_answer(const struct credentials *credentials, const struct challenge
         return NULL;
     }
     bool secure = str_starts(challenge->realm, "https://");
-    if (!secure && (!str_starts(challenge->realm, "http://") || (credentials && str_starts(host->base, "https://")))) {
+    if (!secure && (!str_starts(challenge->realm, "http://") || (credentials && str_starts(request->host->base, "https://")))) {
         (void)error_set(err, ERR_AUTH, "its token server %.200s is not reached by https: no credentials are sent there", challenge->realm);
         return NULL;
     }
-    char *answer = fetch_token(credentials, challenge, host, repository, http, scope, err);
+    char *answer = fetch_token(request, http, scope, seconds, err);
     if (!answer)
         (void)error_prefix(err, "token server %.200s", challenge->realm);
     return answer;
+}
+
+void
+credentials_token_key(const struct token_request *request, char out[DIGEST_SIZE])
+{
+    static const struct credentials nobody;
+    const struct credentials *who = request->credentials ? request->credentials : &nobody;
+    const struct challenge *challenge = request->challenge;
+    const char *const parts[] = {request->host->base, challenge->realm, challenge->service, challenge->scope,   who->registry_token,
+                                 request->repository, who->username,    who->password,      who->identity_token};
+    cleanup(digest_freep) struct digest *digest = digest_new(NULL);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const char *part = parts[i] ? parts[i] : "";
+        digest_add(digest, part, strlen(part) + 1);
+    }
+    digest_finish(digest, out);
 }

@@ -1,7 +1,8 @@
 #include "imageservice/pull/hosts.h"
 
+#include <dirent.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <limits.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -59,18 +60,23 @@ absolute(const struct source *source, const char *path)
 }
 
 static int
-add_ca(const struct source *source, const struct toml_node *node, struct host *host, struct error *err)
+add_ca_file(const char *path, struct host *host, struct error *err)
 {
-    TRY(want_string(source, node, err));
-    cleanup_free char *path = absolute(source, node->string);
     cleanup_free char *pem = NULL;
-    struct error why;
-    if (file_read(AT_FDCWD, path, CA_FILE_MAX, &pem, NULL, &why) < 0)
-        return wrong(source, node, why.message, err);
+    TRY(file_read(AT_FDCWD, path, CA_FILE_MAX, &pem, NULL, err));
     char *all = str_printf("%s%s\n", host->peer.ca_pem ? host->peer.ca_pem : "", pem ? pem : "");
     free(host->peer.ca_pem);
     host->peer.ca_pem = all;
     return 0;
+}
+
+static int
+add_ca(const struct source *source, const struct toml_node *node, struct host *host, struct error *err)
+{
+    TRY(want_string(source, node, err));
+    cleanup_free char *path = absolute(source, node->string);
+    struct error why;
+    return add_ca_file(path, host, &why) < 0 ? wrong(source, node, why.message, err) : 0;
 }
 
 /* A string or a list of strings. */
@@ -190,21 +196,10 @@ find_key(const char *name)
     return NULL;
 }
 
-bool
-host_is_loopback(const char *host)
-{
-    cleanup_free char *name = *host == '[' ? str_ndup(host + 1, strcspn(host + 1, "]")) : str_ndup(host, strcspn(host, ":"));
-    unsigned a, b, c, d;
-    char end;
-    if (str_eq(name, "localhost") || str_ends(name, ".localhost") || str_eq(name, "::1"))
-        return true;
-    return sscanf(name, "%3u.%3u.%3u.%3u%c", &a, &b, &c, &d, &end) == 4 && a == 127 && b < 256 && c < 256 && d < 256;
-}
-
 static const char *
 default_scheme(const char *host)
 {
-    return host_is_loopback(host) && !str_ends(host, ":443") ? "http" : "https";
+    return http_host_is_loopback(host) && !str_ends(host, ":443") ? "http" : "https";
 }
 
 /* Takes "https://host:port/path" or "host:port" apart: host->name and host->base. */
@@ -253,7 +248,8 @@ read_host(const struct source *source, const struct toml_node *table, const char
         return wrong(source, table, "too many hosts", err);
     if (host_url(table->key, overrides_path(table), host, &why) < 0)
         return wrong(source, table, why.message, err);
-    host->proxied = str_eq(host->name, registry) ? NULL : str_dup(registry);
+    bool itself = str_eq(host->name, registry) || (str_eq(registry, "docker.io") && str_eq(host->name, "registry-1.docker.io"));
+    host->proxied = itself ? NULL : str_dup(registry);
     for (size_t i = 0; i < table->count; i++) {
         const struct host_key *key = find_key(table->children[i].key);
         if (!key)
@@ -266,7 +262,7 @@ read_host(const struct source *source, const struct toml_node *table, const char
 static const char *
 upstream_of(const char *registry)
 {
-    return str_eq(registry, "docker.io") ? "registry-1.docker.io" : registry;
+    return str_eq(registry, "docker.io") || str_eq(registry, "https://docker.io") ? "https://registry-1.docker.io" : registry;
 }
 
 /* The registry itself, asked last; the file's keys outside [host] are about it. */
@@ -278,7 +274,7 @@ read_server(const struct source *source, const struct toml_node *root, const cha
     struct error why;
     if (server)
         TRY(want_string(source, server, err));
-    if (host_url(server && *server->string ? server->string : upstream_of(registry), overrides_path(root), host, &why) < 0)
+    if (host_url(server && *server->string ? upstream_of(server->string) : upstream_of(registry), overrides_path(root), host, &why) < 0)
         return server ? wrong(source, server, why.message, err) : error_set(err, ERR_PRECONDITION, "%s", why.message);
     for (size_t i = 0; root && i < root->count; i++) {
         const struct toml_node *child = &root->children[i];
@@ -309,6 +305,65 @@ read_file(const char *dir, const char *registry, struct hosts *out, struct error
     return read_server(&source, root, registry, out, err);
 }
 
+static char *
+hosts_file(const char *dir)
+{
+    char *path = str_printf("%s/hosts.toml", dir);
+    if (access(path, F_OK) == 0)
+        return path;
+    free(path);
+    return NULL;
+}
+
+/* The names in a directory that end so, sorted. */
+static void
+names_ending(const char *dir, const char *suffix, struct strv *out)
+{
+    struct dirent **entries;
+    int count = scandir(dir, &entries, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        if (*entries[i]->d_name != '.' && str_ends(entries[i]->d_name, suffix))
+            strv_add(out, entries[i]->d_name);
+        free(entries[i]);
+    }
+    if (count >= 0)
+        free(entries);
+}
+
+static bool
+has_certificates(const char *dir)
+{
+    cleanup_strv struct strv names = {0};
+    names_ending(dir, ".crt", &names);
+    names_ending(dir, ".cert", &names);
+    return names.count > 0;
+}
+
+/* As Docker has them: a registry with certificates is asked by https, also on loopback. */
+static int
+read_certificates(const char *dir, const char *registry, struct hosts *out, struct error *err)
+{
+    cleanup_strv struct strv authorities = {0}, certificates = {0};
+    cleanup_free char *url = str_printf("https://%s", registry);
+    struct host *host = hosts_add(out);
+    TRY(host_url(upstream_of(url), false, host, err));
+    names_ending(dir, ".crt", &authorities);
+    names_ending(dir, ".cert", &certificates);
+    for (size_t i = 0; i < authorities.count; i++) {
+        cleanup_free char *path = str_printf("%s/%s", dir, authorities.items[i]);
+        if (add_ca_file(path, host, err) < 0)
+            return error_as(err, ERR_PRECONDITION);
+    }
+    if (certificates.count == 0)
+        return 0;
+    const char *certificate = certificates.items[0];
+    host->peer.client_cert = str_printf("%s/%s", dir, certificate);
+    host->peer.client_key = str_printf("%s/%.*s.key", dir, (int)(strlen(certificate) - strlen(".cert")), certificate);
+    if (access(host->peer.client_key, F_OK) == 0)
+        return 0;
+    return error_set(err, ERR_PRECONDITION, "%s: its key %s is not there", host->peer.client_cert, host->peer.client_key);
+}
+
 /* The directory that speaks about the registry, or NULL. */
 static char *
 find_dir(const struct strv *certs_dirs, const char *registry)
@@ -324,8 +379,8 @@ find_dir(const struct strv *certs_dirs, const char *registry)
     for (size_t n = 0; n < names.count; n++)
         for (size_t d = 0; d < certs_dirs->count; d++) {
             char *dir = str_printf("%s/%s", certs_dirs->items[d], names.items[n]);
-            cleanup_free char *file = str_printf("%s/hosts.toml", dir);
-            if (access(file, F_OK) == 0)
+            cleanup_free char *file = hosts_file(dir);
+            if (file || has_certificates(dir))
                 return dir;
             free(dir);
         }
@@ -337,11 +392,58 @@ hosts_load(const struct strv *certs_dirs, const char *registry, struct hosts *ou
 {
     *out = (struct hosts){0};
     cleanup_free char *dir = find_dir(certs_dirs, registry);
+    cleanup_free char *file = dir ? hosts_file(dir) : NULL;
     struct source none = {"", ""};
-    int result = dir ? read_file(dir, registry, out, err) : read_server(&none, NULL, registry, out, err);
+    int result = file  ? read_file(dir, registry, out, err)
+                 : dir ? read_certificates(dir, registry, out, err)
+                       : read_server(&none, NULL, registry, out, err);
     if (result < 0)
         hosts_free(out);
     return result;
+}
+
+/* Strings that are absolute paths, under `ca` and `client` wherever they stand. */
+static void
+add_absolute(const struct toml_node *node, bool named, struct strv *out)
+{
+    named = named || str_eq(node->key, "ca") || str_eq(node->key, "client");
+    if (named && node->type == TOML_STRING && *node->string == '/')
+        strv_add(out, node->string);
+    for (size_t i = 0; i < node->count; i++)
+        add_absolute(&node->children[i], named, out);
+}
+
+/* What stands in `dir` as a symlink that leads out of it: its target. */
+static void
+add_link_targets(const char *dir, struct strv *out)
+{
+    char home[PATH_MAX], target[PATH_MAX];
+    cleanup_strv struct strv names = {0};
+    names_ending(dir, "", &names);
+    for (size_t i = 0; i < names.count && realpath(dir, home); i++) {
+        cleanup_free char *path = str_printf("%s/%s", dir, names.items[i]);
+        size_t length = strlen(home);
+        if (realpath(path, target) && !(strncmp(target, home, length) == 0 && target[length] == '/'))
+            strv_add(out, target);
+    }
+}
+
+void
+hosts_files_elsewhere(const struct strv *certs_dirs, struct strv *out)
+{
+    for (size_t d = 0; d < certs_dirs->count; d++) {
+        cleanup_strv struct strv names = {0};
+        names_ending(certs_dirs->items[d], "", &names);
+        add_link_targets(certs_dirs->items[d], out);
+        for (size_t i = 0; i < names.count; i++) {
+            cleanup_free char *dir = str_printf("%s/%s", certs_dirs->items[d], names.items[i]);
+            cleanup_free char *file = str_printf("%s/hosts.toml", dir);
+            add_link_targets(dir, out);
+            cleanup(toml_freep) struct toml_node *root = toml_load(file, NULL);
+            if (root)
+                add_absolute(root, false, out);
+        }
+    }
 }
 
 static void

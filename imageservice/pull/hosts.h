@@ -5,7 +5,8 @@
  * "_default/hosts.toml". Keys: `server`, and for it and each [host."URL"]: capabilities, ca, client, skip_verify, override_path, header,
  * dial_timeout. Any other key is an error with file and line. Read anew for each pull, so an edit needs no restart.
  *
- * Without a file: https, but http for a registry on loopback (unless its port is 443). */
+ * A directory without that file may have certificates as Docker has them: every *.crt is a CA of the registry, and the first *.cert with its *.key is
+ * our own. Without a directory: https, but http for a registry on loopback (unless its port is 443). */
 #pragma once
 
 #include "imageservice/pull/http.h"
@@ -29,5 +30,6 @@ int hosts_load(const struct strv *certs_dirs, const char *registry, struct hosts
 void hosts_free(struct hosts *hosts);
 #define cleanup_hosts cleanup(hosts_free)
 
-/* "localhost", 127.0.0.0/8 or ::1, with or without a port. */
-bool host_is_loopback(const char *host);
+/* Append the files that certificate directories name and that lie elsewhere: `ca` and `client` with absolute paths, targets of symlinks. What can't
+ * be read is left out: hosts_load tells. */
+void hosts_files_elsewhere(const struct strv *certs_dirs, struct strv *out);

@@ -2,10 +2,13 @@
 
 #include <curl/curl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "imageservice/pull/limits.h"
 
 /* One request on its way; lives on the stack of the thread that waits for it. */
@@ -18,12 +21,17 @@ struct transfer {
     char words[CURL_ERROR_SIZE];
     char *redirect;     /* where the answer leads */
     atomic_bool resume; /* the ring has room again */
+    bool paused;        /* for want of room */
+    int64_t received;   /* in the stretch that began then: */
+    int64_t since_ns;
+    bool stalled;
     bool done;
     CURLcode result;
     struct transfer *next;
 };
 
 struct http {
+    struct http_options options;
     CURLM *multi;
     pthread_t thread;
     pthread_mutex_t lock; /* guards what follows and transfer.done */
@@ -33,11 +41,23 @@ struct http {
     struct transfer *running; /* the thread's own */
 };
 
+/* Seconds from now; what a stranger writes there that is neither a number nor a date is later than we wait. */
+static int64_t
+retry_after(const char *value)
+{
+    int64_t seconds;
+    if (str_to_i64(value, "Retry-After", &seconds, NULL) == 0)
+        return seconds;
+    time_t date = curl_getdate(value, NULL), now = time(NULL);
+    return date < 0 ? LIMIT_WAIT_SECONDS + 1 : date > now ? date - now : 0;
+}
+
 static size_t
 on_header(char *line, size_t one, size_t length, void *arg)
 {
     struct transfer *t = arg;
     struct http_response *r = t->response;
+    t->received += (int64_t)(length * one);
     cleanup_free char *text = str_ndup(line, length * one);
     text[strcspn(text, "\r\n")] = '\0';
     char *colon = strchr(text, ':');
@@ -58,8 +78,8 @@ on_header(char *line, size_t one, size_t length, void *arg)
         r->content_digest = str_dup(value);
     } else if (strcasecmp(text, "www-authenticate") == 0 && r->challenges.count < 8)
         strv_add(&r->challenges, value);
-    else if (strcasecmp(text, "retry-after") == 0 && str_to_i64(value, "Retry-After", &r->retry_after_s, NULL) < 0)
-        r->retry_after_s = LIMIT_WAIT_SECONDS + 1; /* an HTTP date: later than we wait */
+    else if (strcasecmp(text, "retry-after") == 0)
+        r->retry_after_s = retry_after(value);
     else if (strcasecmp(text, "content-range") == 0 && str_starts(value, "bytes ")) {
         cleanup_free char *start = str_ndup(value + 6, strcspn(value + 6, "-"));
         if (str_to_i64(start, "Content-Range", &r->range_start, NULL) < 0)
@@ -77,20 +97,15 @@ on_body(char *data, size_t one, size_t length, void *arg)
     t->response->status = (int)status;
     if (t->request->sink && (status == 200 || status == 206)) {
         int taken = t->request->sink(t->request->sink_arg, t->response, data, length * one);
+        t->paused = taken == 0;
+        t->received += taken > 0 ? (int64_t)(length * one) : 0;
         return taken > 0 ? length * one : taken == 0 ? CURL_WRITEFUNC_PAUSE : 0;
     }
+    t->received += (int64_t)(length * one);
     if (buf_add(&t->response->body, data, length * one))
         return length * one;
     t->response->body_too_large = true;
     return 0;
-}
-
-static int
-on_progress(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now)
-{
-    (void)total, (void)now, (void)up_total, (void)up_now;
-    const struct transfer *t = arg;
-    return atomic_load(&t->request->scope->cancelled);
 }
 
 /* Called by the ring with its lock held: only wakes the thread. */
@@ -130,17 +145,31 @@ start_submitted(struct http *http)
         struct transfer *t = list;
         list = t->next;
         (void)curl_multi_add_handle(http->multi, t->easy);
+        t->since_ns = clock_monotonic_ns();
         t->next = http->running;
         http->running = t;
     }
 }
 
+/* Not libcurl's CURLOPT_LOW_SPEED_LIMIT, which looks at the last seconds only: a burst now and then would pass. */
+static bool
+is_too_slow(const struct http_options *options, struct transfer *t, int64_t now)
+{
+    if (!t->paused && now - t->since_ns < options->stall_seconds * NS_PER_SECOND)
+        return false;
+    t->stalled = !t->paused && t->received < options->least_rate * options->stall_seconds;
+    t->received = 0;
+    t->since_ns = now;
+    return t->stalled;
+}
+
 static void
 serve_running(struct http *http)
 {
+    int64_t now = clock_monotonic_ns();
     for (struct transfer **link = &http->running; *link;) {
         struct transfer *t = *link;
-        if (atomic_load(&t->request->scope->cancelled)) {
+        if (atomic_load(&t->request->scope->cancelled) || is_too_slow(&http->options, t, now)) {
             *link = t->next;
             end_transfer(http, t, CURLE_ABORTED_BY_CALLBACK);
             continue;
@@ -187,9 +216,10 @@ drive(void *arg)
 }
 
 struct http *
-http_start(struct error *err)
+http_start(const struct http_options *options, struct error *err)
 {
     struct http *http = mem_zalloc(1, sizeof *http);
+    http->options = *options;
     (void)pthread_mutex_init(&http->lock, NULL);
     (void)pthread_cond_init(&http->ended, NULL);
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(http->multi = curl_multi_init())) {
@@ -218,6 +248,23 @@ http_stop(struct http *http)
     free(http);
 }
 
+bool
+http_host_is_loopback(const char *host)
+{
+    cleanup_free char *name = *host == '[' ? str_ndup(host + 1, strcspn(host + 1, "]")) : str_ndup(host, strcspn(host, ":"));
+    unsigned a, b, c, d;
+    char end;
+    if (str_eq(name, "localhost") || str_ends(name, ".localhost") || str_eq(name, "::1"))
+        return true;
+    return sscanf(name, "%3u.%3u.%3u.%3u%c", &a, &b, &c, &d, &end) == 4 && a == 127 && b < 256 && c < 256 && d < 256;
+}
+
+int64_t
+http_progress_bytes(const struct http *http)
+{
+    return http->options.least_rate * http->options.stall_seconds;
+}
+
 void
 http_cancel(struct http *http, struct http_scope *scope)
 {
@@ -243,16 +290,16 @@ add_headers(struct transfer *t, const struct strv *lines)
 }
 
 static void
-set_tls(CURL *easy, const struct http_peer *peer)
+set_peer(CURL *easy, const struct http_peer *peer, bool same_origin)
 {
     if (peer->ca_pem) {
         /* In place of the default bundle; the system's directory of certificates (CURLOPT_CAPATH) stays in use beside it. */
         struct curl_blob blob = {.data = peer->ca_pem, .len = strlen(peer->ca_pem), .flags = CURL_BLOB_COPY};
         (void)curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
     }
-    if (peer->client_cert)
+    if (same_origin && peer->client_cert)
         (void)curl_easy_setopt(easy, CURLOPT_SSLCERT, peer->client_cert);
-    if (peer->client_key)
+    if (same_origin && peer->client_key)
         (void)curl_easy_setopt(easy, CURLOPT_SSLKEY, peer->client_key);
     if (peer->skip_verify) {
         (void)curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
@@ -260,6 +307,40 @@ set_tls(CURL *easy, const struct http_peer *peer)
     }
     if (peer->dial_timeout_ms)
         (void)curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)peer->dial_timeout_ms);
+}
+
+/* NULL where the URL is none. The caller frees. */
+static char *
+part_of(const char *url, CURLUPart which)
+{
+    CURLU *parsed = curl_url();
+    char *text = NULL;
+    if (parsed && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK)
+        (void)curl_url_get(parsed, which, &text, CURLU_DEFAULT_PORT);
+    char *part = str_dup(text);
+    curl_free(text);
+    curl_url_cleanup(parsed);
+    return part;
+}
+
+static bool
+same_part(const char *a, const char *b, CURLUPart which)
+{
+    cleanup_free char *part_a = part_of(a, which), *part_b = part_of(b, which);
+    return part_a && part_b && strcasecmp(part_a, part_b) == 0;
+}
+
+bool
+http_same_machine(const char *url_a, const char *url_b)
+{
+    return same_part(url_a, url_b, CURLUPART_HOST);
+}
+
+static bool
+is_on_loopback(const char *url)
+{
+    cleanup_free char *host = part_of(url, CURLUPART_HOST);
+    return host && http_host_is_loopback(host);
 }
 
 static void
@@ -283,20 +364,18 @@ set_options(struct transfer *t, const char *url, bool same_origin)
     (void)curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 128L << 10);
     (void)curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 30000L);
-    (void)curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long)LIMIT_LEAST_RATE);
-    (void)curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)LIMIT_STALL_SECONDS);
     (void)curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->words);
     (void)curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     (void)curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
     (void)curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     (void)curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
-    (void)curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
-    (void)curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
-    (void)curl_easy_setopt(easy, CURLOPT_XFERINFODATA, t);
+    (void)curl_easy_setopt(easy, CURLOPT_NOBODY, (long)r->head);
     if (r->form)
         (void)curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, r->form);
-    if (same_origin && r->peer)
-        set_tls(easy, r->peer);
+    if (is_on_loopback(url))
+        (void)curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    if (r->peer)
+        set_peer(easy, r->peer, same_origin);
 }
 
 static void
@@ -315,6 +394,24 @@ run(struct http *http, struct transfer *t)
         ring_on_room(t->request->ring, NULL, NULL);
 }
 
+static enum http_failure
+kind_of_failure(CURLcode code)
+{
+    static const struct {
+        CURLcode code;
+        enum http_failure failure;
+    } kinds[] = {
+        {CURLE_COULDNT_CONNECT, HTTP_NOT_CONNECTED},        {CURLE_COULDNT_RESOLVE_HOST, HTTP_NOT_CONNECTED},
+        {CURLE_COULDNT_RESOLVE_PROXY, HTTP_NOT_CONNECTED},  {CURLE_OPERATION_TIMEDOUT, HTTP_NOT_CONNECTED},
+        {CURLE_PEER_FAILED_VERIFICATION, HTTP_NOT_TRUSTED}, {CURLE_SSL_CERTPROBLEM, HTTP_NOT_TRUSTED},
+        {CURLE_SSL_CACERT_BADFILE, HTTP_NOT_TRUSTED},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i].code == code)
+            return kinds[i].failure;
+    return HTTP_BROKE_OFF;
+}
+
 static int
 failure(const struct transfer *t, struct error *err)
 {
@@ -322,8 +419,10 @@ failure(const struct transfer *t, struct error *err)
         return error_set(err, ERR_CANCELLED, "the pull was cancelled");
     if (t->response->body_too_large)
         return error_set(err, ERR_INVALID, "the answer is larger than %zu bytes", t->request->body_limit);
-    t->response->not_connected =
-        t->result == CURLE_COULDNT_CONNECT || t->result == CURLE_COULDNT_RESOLVE_HOST || t->result == CURLE_PEER_FAILED_VERIFICATION;
+    t->response->failure = t->stalled ? HTTP_STALLED : kind_of_failure(t->result);
+    if (t->stalled)
+        return error_set(err, ERR_UNAVAILABLE, "it stalls: less than %lld bytes per second came for %lld seconds",
+                         (long long)t->http->options.least_rate, (long long)t->http->options.stall_seconds);
     return error_set(err, ERR_UNAVAILABLE, "%s", *t->words ? t->words : curl_easy_strerror(t->result));
 }
 
@@ -347,26 +446,10 @@ perform_once(struct http *http, const struct http_request *request, const char *
     return result;
 }
 
-static char *
-origin_of(const char *url)
-{
-    CURLU *parsed = curl_url();
-    char *scheme = NULL, *host = NULL, *port = NULL, *origin = NULL;
-    if (parsed && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK && curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
-        curl_url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK && curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK)
-        origin = str_printf("%s://%s:%s", scheme, host, port);
-    curl_free(scheme);
-    curl_free(host);
-    curl_free(port);
-    curl_url_cleanup(parsed);
-    return origin;
-}
-
 static bool
 same_origin(const char *a, const char *b)
 {
-    cleanup_free char *origin_a = origin_of(a), *origin_b = origin_of(b);
-    return origin_a && origin_b && strcasecmp(origin_a, origin_b) == 0;
+    return same_part(a, b, CURLUPART_SCHEME) && same_part(a, b, CURLUPART_HOST) && same_part(a, b, CURLUPART_PORT);
 }
 
 int

@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "imageservice/pull/layer.h"
 #include "imageservice/pull/limits.h"
+#include "imageservice/pull/partial.h"
 #include "imageservice/pull/tar.h"
 #include "imageservice/pull/unpress.h"
 
@@ -23,7 +25,7 @@ struct shared_layer {
     enum state state;
     struct layer *layer; /* the worker's until UNPACKED */
     pthread_mutex_t settling;
-    bool settled;
+    bool settled, blob_kept;
     struct error failure;
     struct shared_layer *next, *next_queued;
 };
@@ -51,19 +53,16 @@ forget(struct layers *layers, struct shared_layer *layer)
         }
 }
 
-void
-shared_layer_blob(const struct shared_layer *layer, char out[32])
+bool
+shared_layer_blob_kept(const struct shared_layer *layer)
 {
-    (void)snprintf(out, 32, "%s.blob", layer->name);
+    return layer->blob_kept;
 }
 
 /* What can't be deleted goes with the session's directory, by crispd. */
 static void
 delete_files(const struct layers *layers, const struct shared_layer *layer)
 {
-    char blob[32];
-    shared_layer_blob(layer, blob);
-    (void)unlinkat(layers->options.incoming, blob, 0);
     (void)file_remove_tree(layers->options.incoming, layer->name, NULL);
 }
 
@@ -201,7 +200,8 @@ struct fetch {
     struct shared_layer *shared;
     struct ring *packed, *plain;
     struct digest *diff;
-    int keep; /* the blob's file, or -1 */
+    int keep;     /* the blob's file, or -1 */
+    bool went_on; /* with what it had from an earlier pull */
     struct layer *layer;
     bool unpacked;
     struct error failure; /* of unpacking */
@@ -250,11 +250,6 @@ static int
 unpack_here(struct fetch *f, struct error *err)
 {
     pthread_t decompressor;
-    char blob[32];
-    if (f->layers->options.keep_blobs) {
-        shared_layer_blob(f->shared, blob);
-        f->keep = TRY(file_open(f->layers->options.incoming, blob, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600, err));
-    }
     f->plain = ring_new(RING_PLAIN_BYTES);
     f->diff = digest_new(f->shared->diff_id);
     f->layer = TRY_PTR(layer_begin(f->layers->options.incoming, f->shared->name, err));
@@ -295,6 +290,9 @@ outcome(struct fetch *f, int transferred, bool *corrupt, struct error *err)
     if (transferred < 0 && err->kind != ERR_CANCELLED)
         return -1;
     if (!f->unpacked) {
+        /* Broken off before the digest could tell: nonsense may be the host's, not the image's. */
+        if (transferred < 0 && (f->failure.kind == ERR_INVALID || f->failure.kind == ERR_UNSUPPORTED))
+            *corrupt = true;
         if (f->failure.kind != ERR_CANCELLED)
             *err = f->failure;
         return error_prefix(err, "unpack layer %s", f->shared->descriptor.digest);
@@ -304,20 +302,45 @@ outcome(struct fetch *f, int transferred, bool *corrupt, struct error *err)
     return check_diff_id(f, corrupt, err) < 0 ? error_prefix(err, "layer %s", f->shared->descriptor.digest) : 0;
 }
 
+static void
+open_partial(struct fetch *f)
+{
+    const struct descriptor *descriptor = &f->shared->descriptor;
+    struct stat st;
+    if (f->layers->options.keep_blobs || descriptor->size >= LIMIT_PARTIAL_BYTES)
+        f->keep = partial_open(f->layers->options.partial, descriptor->digest, descriptor->size);
+    f->went_on = f->keep >= 0 && fstat(f->keep, &st) == 0 && st.st_size > 0;
+}
+
+/* After a failure the rest may come later; what is unpacked, or wrong, or fills the disk is of no use. */
+static void
+close_partial(struct fetch *f, int result, const struct error *err)
+{
+    struct stat st;
+    bool wrong = result < 0 && (err->kind == ERR_INTERNAL || err->kind == ERR_INVALID || err->kind == ERR_UNSUPPORTED || err->errnum == ENOSPC);
+    bool whole = result == 0 && fstat(f->keep, &st) == 0 && st.st_size == f->shared->descriptor.size;
+    f->shared->blob_kept = f->layers->options.keep_blobs && whole;
+    if (wrong || (result == 0 && !f->shared->blob_kept))
+        partial_delete(f->layers->options.partial, f->shared->descriptor.digest);
+    (void)close(f->keep);
+}
+
 static int
-fetch_from(struct layers *layers, struct shared_layer *shared, size_t host, bool *corrupt, struct error *err)
+fetch_from(struct layers *layers, struct shared_layer *shared, size_t host, bool *corrupt, bool *went_on, struct error *err)
 {
     pthread_t unpacker;
     struct fetch f = {.layers = layers, .shared = shared, .packed = ring_new(RING_PACKED_BYTES), .keep = -1};
+    open_partial(&f);
     int result = start_thread(&unpacker, unpack, &f, err);
     if (result == 0) {
-        result = registry_blob(shared->registry, &shared->scope, &shared->descriptor, host, f.packed, corrupt, err);
+        result = registry_blob(shared->registry, &shared->scope, &shared->descriptor, host, f.went_on ? f.keep : -1, f.packed, corrupt, err);
         (void)pthread_join(unpacker, NULL);
         result = outcome(&f, result, corrupt, err);
     }
     ring_free(f.packed);
     if (f.keep >= 0)
-        (void)close(f.keep);
+        close_partial(&f, result, err);
+    *went_on = f.went_on;
     if (f.diff)
         digest_free(f.diff);
     if (result == 0)
@@ -329,29 +352,53 @@ fetch_from(struct layers *layers, struct shared_layer *shared, size_t host, bool
     return result;
 }
 
-/* Content that isn't what the manifest says may be one mirror's fault: the hosts behind it are asked for the whole once more. */
+/* Content that isn't what the manifest says may be one mirror's fault: the hosts behind it are asked for the whole once more. Or that of an earlier
+ * pull, from wherever: then all are. */
 static int
 fetch(struct layers *layers, struct shared_layer *shared, struct error *err)
 {
-    for (size_t host = 0;; host++) {
-        bool corrupt = false;
-        int result = fetch_from(layers, shared, host, &corrupt, err);
-        if (result == 0 || !corrupt || host + 1 >= registry_host_count(shared->registry))
+    for (size_t host = 0;;) {
+        bool corrupt = false, went_on;
+        int result = fetch_from(layers, shared, host, &corrupt, &went_on, err);
+        if (result == 0 || !corrupt)
+            return result;
+        host += !went_on;
+        if (host >= registry_host_count(shared->registry))
             return result;
     }
+}
+
+static unsigned
+count_fetched_for(const struct layers *layers, const struct registry *registry)
+{
+    unsigned count = 0;
+    for (const struct shared_layer *layer = layers->all; layer; layer = layer->next)
+        count += layer->registry == registry && layer->state == FETCHING;
+    return count;
+}
+
+/* With the lock held: off the queue with the oldest one whose pull has not all its downloads. */
+static struct shared_layer *
+take_queued(struct layers *layers)
+{
+    struct shared_layer **link = &layers->queue;
+    while (*link && count_fetched_for(layers, (*link)->registry) >= layers->options.per_pull)
+        link = &(*link)->next_queued;
+    struct shared_layer *layer = *link;
+    if (layer) {
+        *link = layer->next_queued;
+        layer->state = FETCHING;
+    }
+    return layer;
 }
 
 static struct shared_layer *
 next_queued(struct layers *layers)
 {
+    struct shared_layer *layer;
     (void)pthread_mutex_lock(&layers->lock);
-    while (!layers->queue && !layers->stopping)
+    while (!(layer = take_queued(layers)) && !(layers->stopping && !layers->queue))
         (void)pthread_cond_wait(&layers->changed, &layers->lock);
-    struct shared_layer *layer = layers->queue;
-    if (layer) {
-        layers->queue = layer->next_queued;
-        layer->state = FETCHING;
-    }
     (void)pthread_mutex_unlock(&layers->lock);
     return layer;
 }

@@ -14,8 +14,10 @@ struct shared_layer;
 
 struct layers_options {
     struct http *http;
-    int incoming;       /* fd of the session's directory; borrowed */
+    int incoming;       /* fd of the session's directory; borrowed, as is */
+    int partial;        /* that of half blobs */
     unsigned downloads; /* at once */
+    unsigned per_pull;  /* of these */
     bool keep_blobs;
 };
 
@@ -36,8 +38,8 @@ void layers_wake(struct layers *layers);
 
 /* Of a layer that is unpacked. */
 int shared_layer_root(const struct shared_layer *layer);
-const char *shared_layer_name(const struct shared_layer *layer);        /* below the session's directory */
-void shared_layer_blob(const struct shared_layer *layer, char out[32]); /* with keep_blobs: the blob's file there */
+const char *shared_layer_name(const struct shared_layer *layer); /* below the session's directory */
+bool shared_layer_blob_kept(const struct shared_layer *layer);   /* with keep_blobs: as a file below partial, whole */
 void shared_layer_usage(const struct shared_layer *layer, uint64_t *bytes, uint64_t *inodes);
 /* Is it fetched on behalf of this registry object? */
 bool shared_layer_is_from(const struct shared_layer *layer, const struct registry *registry);

@@ -5,16 +5,17 @@ enum {
     LIMIT_MANIFEST_BYTES = 4 << 20,    /* manifests and configurations; what registries take (distribution spec) */
     LIMIT_ERROR_BODY_BYTES = 16 << 10, /* of a registry's error answer */
     LIMIT_TOKEN_BYTES = 64 << 10,      /* a token server's answer */
+    LIMIT_PARTIAL_BYTES = 8 << 20,     /* of a smaller blob nothing is kept when its pull breaks off */
+    LIMIT_TOKENS = 64,                 /* kept for pulls to come */
+    LIMIT_TOKEN_SECONDS = 60,          /* that a token is good for whose server doesn't say (distribution spec) */
     LIMIT_ENTRIES = 8 << 20,           /* of one layer: more inodes than an image has use for */
     LIMIT_DEPTH = 512,                 /* directories in one path */
     LIMIT_ZSTD_WINDOW_LOG = 23,        /* 8 MiB: RFC 8878 asks decoders for that much; times the layers unpacked at once */
     LIMIT_UNPACKED_AT_ONCE = 3,        /* layers: two cores, and one waiting for the disk */
     LIMIT_DOWNLOADS = 16,              /* blobs at once: each has a ring for packed bytes */
     LIMIT_REDIRECTS = 5,
-    LIMIT_ATTEMPTS = 5,       /* of one request at one host without a byte of progress */
-    LIMIT_WAIT_SECONDS = 20,  /* longest Retry-After that is waited for */
-    LIMIT_STALL_SECONDS = 60, /* a transfer below LIMIT_LEAST_RATE for so long is broken off and resumed or tried elsewhere */
-    LIMIT_LEAST_RATE = 1024,  /* bytes per second */
+    LIMIT_ATTEMPTS = 5,      /* of one request at one host without a byte of progress */
+    LIMIT_WAIT_SECONDS = 20, /* longest Retry-After that is waited for */
     RING_PACKED_BYTES = 512 << 10,
     RING_PLAIN_BYTES = 1 << 20,
 };

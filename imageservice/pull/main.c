@@ -1,6 +1,7 @@
 /* crisp-pull: fetches and unpacks images for crispd. One process serves all pulls of the moment; crispd ends it by closing the socket.
  *
- *   crisp-pull --incoming DIR --layers DIR --blobs DIR [--certs DIR]… [--downloads N] [--keep-blobs]
+ *   crisp-pull --incoming DIR --partial DIR --layers DIR --blobs DIR [--certs DIR]… [--downloads N] [--per-pull N] [--stall SECONDS]
+ *              [--least-rate BYTES] [--keep-blobs]
  *
  * The socket is fd PULL_SOCKET_FD. Order matters: the sandbox is entered while there is one thread, and before anybody's bytes are read. */
 #include <fcntl.h>
@@ -14,13 +15,14 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "imageservice/protocol.h"
+#include "imageservice/pull/limits.h"
 #include "imageservice/pull/pull.h"
 #include "imageservice/pull/sandbox.h"
 
 struct arguments {
     struct sandbox sandbox;
-    struct strv certs_dirs;
-    unsigned downloads;
+    struct strv certs_dirs, certificates;
+    uint64_t downloads, per_pull, stall_seconds, least_rate;
     bool keep_blobs;
 };
 
@@ -29,18 +31,24 @@ read_arguments(int argc, char **argv, struct arguments *out, struct error *err)
 {
     static const struct option options[] = {
         {"incoming", required_argument, NULL, 'i'},
+        {"partial", required_argument, NULL, 'h'},
         {"layers", required_argument, NULL, 'l'},
         {"blobs", required_argument, NULL, 'b'},
         {"certs", required_argument, NULL, 'c'},
         {"downloads", required_argument, NULL, 'd'},
+        {"per-pull", required_argument, NULL, 'p'},
+        {"stall", required_argument, NULL, 's'},
+        {"least-rate", required_argument, NULL, 'r'},
         {"keep-blobs", no_argument, NULL, 'k'},
         {NULL, 0, NULL, 0},
     };
-    uint64_t downloads = 4;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case 'i':
             out->sandbox.incoming = optarg;
+            break;
+        case 'h':
+            out->sandbox.partial = optarg;
             break;
         case 'l':
             out->sandbox.layers = optarg;
@@ -52,7 +60,16 @@ read_arguments(int argc, char **argv, struct arguments *out, struct error *err)
             strv_add(&out->certs_dirs, optarg);
             break;
         case 'd':
-            TRY(str_to_u64(optarg, 1000, "--downloads", &downloads, err));
+            TRY(str_to_u64(optarg, LIMIT_DOWNLOADS, "--downloads", &out->downloads, err));
+            break;
+        case 'p':
+            TRY(str_to_u64(optarg, LIMIT_DOWNLOADS, "--per-pull", &out->per_pull, err));
+            break;
+        case 's':
+            TRY(str_to_u64(optarg, 86400, "--stall", &out->stall_seconds, err));
+            break;
+        case 'r':
+            TRY(str_to_u64(optarg, UINT32_MAX, "--least-rate", &out->least_rate, err));
             break;
         case 'k':
             out->keep_blobs = true;
@@ -61,10 +78,12 @@ read_arguments(int argc, char **argv, struct arguments *out, struct error *err)
             return error_set(err, ERR_INVALID, "unknown option");
         }
     }
-    out->downloads = downloads ? (unsigned)downloads : 1;
+    hosts_files_elsewhere(&out->certs_dirs, &out->certificates);
     out->sandbox.certs_dirs = &out->certs_dirs;
-    if (!out->sandbox.incoming || !out->sandbox.layers || !out->sandbox.blobs)
-        return error_set(err, ERR_INVALID, "--incoming, --layers and --blobs are needed: crispd starts this program");
+    out->sandbox.certificates = &out->certificates;
+    const struct sandbox *s = &out->sandbox;
+    if (!s->incoming || !s->partial || !s->layers || !s->blobs || !out->downloads || !out->per_pull || !out->stall_seconds)
+        return error_set(err, ERR_INVALID, "arguments are missing: crispd starts this program");
     return 0;
 }
 
@@ -72,14 +91,23 @@ static int
 open_context(const struct arguments *arguments, struct pull_context *out, struct error *err)
 {
     out->socket = PULL_SOCKET_FD;
-    strv_copy(&out->certs_dirs, &arguments->certs_dirs);
+    strv_copy(&out->registries.certs_dirs, &arguments->certs_dirs);
     out->keep_blobs = arguments->keep_blobs;
     out->incoming = TRY(file_open(AT_FDCWD, SANDBOX_INCOMING, O_RDONLY | O_DIRECTORY, 0, err));
     out->layers_dir = TRY(file_open(AT_FDCWD, SANDBOX_LAYERS, O_RDONLY | O_DIRECTORY, 0, err));
     out->blobs_dir = TRY(file_open(AT_FDCWD, SANDBOX_BLOBS, O_RDONLY | O_DIRECTORY, 0, err));
-    out->http = TRY_PTR(http_start(err));
+    int partial = TRY(file_open(AT_FDCWD, SANDBOX_PARTIAL, O_RDONLY | O_DIRECTORY, 0, err));
+    struct http_options rate = {.least_rate = (int64_t)arguments->least_rate, .stall_seconds = (int64_t)arguments->stall_seconds};
+    out->registries.tokens = tokens_new();
+    out->registries.http = TRY_PTR(http_start(&rate, err));
     struct layers_options options = {
-        .http = out->http, .incoming = out->incoming, .downloads = arguments->downloads, .keep_blobs = arguments->keep_blobs};
+        .http = out->registries.http,
+        .incoming = out->incoming,
+        .partial = partial,
+        .downloads = (unsigned)arguments->downloads,
+        .per_pull = (unsigned)arguments->per_pull,
+        .keep_blobs = arguments->keep_blobs,
+    };
     out->layers = TRY_PTR(layers_start(&options, err));
     return 0;
 }
@@ -121,11 +149,13 @@ run(int argc, char **argv, struct error *err)
     TRY(sandbox_enter(&arguments.sandbox, err));
     TRY(open_context(&arguments, &context, err));
     strv_free(&arguments.certs_dirs);
+    strv_free(&arguments.certificates);
     int result = serve(&context, err);
     pull_end_all();
     layers_stop(context.layers);
-    http_stop(context.http);
-    strv_free(&context.certs_dirs);
+    http_stop(context.registries.http);
+    tokens_free(context.registries.tokens);
+    strv_free(&context.registries.certs_dirs);
     return result;
 }
 

@@ -29,6 +29,8 @@ struct pull {
     struct registry *registry;
     struct document manifest, config;
     char repo_digest[DIGEST_SIZE];
+    struct strv known; /* digests that the reference had, for which the manifest `known_manifest` is here */
+    char *known_manifest;
     struct manifest parsed;
     struct strv diff_ids;
     struct wanted *wanted;
@@ -75,6 +77,25 @@ get_manifest(struct pull *pull, const char *which, bool ask_anyway, struct docum
     return registry_manifest(pull->registry, &pull->scope, which, out, err);
 }
 
+/* What is here already needs no more than the registry's word that the reference still means it; and pulling it counts as no pull there. 1 when it
+ * does. What HEAD doesn't tell, GET does, with the registry's own words. */
+static int
+resolve_known(struct pull *pull, const char *which, struct error *err)
+{
+    struct error why = {0};
+    if (pull->known.count == 0)
+        return 0;
+    int said = registry_digest(pull->registry, &pull->scope, which, pull->repo_digest, &why);
+    if (said < 0 && (why.kind == ERR_UNAVAILABLE || why.kind == ERR_CANCELLED)) {
+        *err = why;
+        return -1;
+    }
+    if (said <= 0 || !strv_has(&pull->known, pull->repo_digest) || !find_document(pull, pull->known_manifest, &pull->manifest))
+        return 0;
+    TRY(manifest_parse(pull->manifest.text, pull->manifest.length, "", &pull->parsed, err));
+    return 1;
+}
+
 /* From what the reference names down to the manifest for this machine. The first is asked for at the registry in any case: a tag may have moved, and
  * who may not see the image shall not get it because another could. */
 static int
@@ -83,6 +104,8 @@ resolve(struct pull *pull, const struct reference *reference, struct error *err)
     cleanup_platform struct platform machine;
     platform_of_machine(&machine);
     cleanup_free char *which = str_dup(reference->digest ? reference->digest : reference->tag);
+    if (TRY(resolve_known(pull, which, err)) > 0)
+        return 0;
     for (int depth = 0; depth < MANIFEST_DEPTH_MAX; depth++) {
         document_free(&pull->manifest);
         TRY(get_manifest(pull, which, depth == 0, &pull->manifest, err));
@@ -243,12 +266,8 @@ send_done(struct pull *pull, struct error *err)
         message_put_string(m, PULL_INCOMING, w->shared ? shared_layer_name(w->shared) : "");
         message_put_u64(m, PULL_BYTES, bytes);
         message_put_u64(m, PULL_INODES, inodes);
-        if (pull->context->keep_blobs) {
-            char blob[32] = "";
-            if (w->shared)
-                shared_layer_blob(w->shared, blob);
-            message_put_string(m, PULL_BLOB, blob);
-        }
+        if (pull->context->keep_blobs)
+            message_put_string(m, PULL_BLOB, w->shared && shared_layer_blob_kept(w->shared) ? "kept" : "");
     }
     TRY(check_cancelled(pull, err));
     return message_send(pull->context->socket, m, err);
@@ -304,6 +323,8 @@ pull_free(struct pull *pull)
     document_free(&pull->config);
     manifest_free(&pull->parsed);
     strv_free(&pull->diff_ids);
+    strv_free(&pull->known);
+    free(pull->known_manifest);
     free(pull->reference);
     free(pull->message);
     free(pull->have);
@@ -355,7 +376,7 @@ open_registry(struct pull *pull, const struct message *m, struct error *err)
     cleanup_credentials struct credentials credentials = {0};
     TRY(reference_parse(pull->reference, &reference, err));
     TRY(credentials_read(&auth, &credentials, err));
-    pull->registry = TRY_PTR(registry_open(pull->context->http, &pull->context->certs_dirs, &reference, &credentials, err));
+    pull->registry = TRY_PTR(registry_open(&pull->context->registries, &reference, &credentials, err));
     return 0;
 }
 
@@ -380,6 +401,10 @@ pull_start(const struct pull_context *context, const struct message *start)
     pull->context = context;
     pull->serial = start->serial;
     pull->reference = str_dup(message_string(start, PULL_REFERENCE));
+    pull->known_manifest = str_dup(message_string(start, PULL_MANIFEST_DIGEST));
+    size_t cursor = 0, length;
+    for (const char *digest; (digest = message_next(start, PULL_REPO_DIGEST, &cursor, &length));)
+        strv_take(&pull->known, str_ndup(digest, length));
     pull->message = mem_alloc(sizeof *pull->message);
     int result = open_registry(pull, start, &err);
     (void)pthread_mutex_lock(&pulls.lock);
@@ -399,7 +424,7 @@ pull_start(const struct pull_context *context, const struct message *start)
 static void
 cancel(struct pull *pull)
 {
-    http_cancel(pull->context->http, &pull->scope);
+    http_cancel(pull->context->registries.http, &pull->scope);
     (void)pthread_cond_broadcast(&pulls.changed);
 }
 

@@ -17,9 +17,8 @@ struct pull_context {
     int incoming;   /* fd of the session's directory */
     int layers_dir; /* fd of the store's layers, read-only */
     int blobs_dir;  /* fd of images/blobs, read-only */
-    struct strv certs_dirs;
     bool keep_blobs;
-    struct http *http;
+    struct registry_context registries;
     struct layers *layers;
 };
 

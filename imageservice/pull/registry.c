@@ -3,13 +3,14 @@
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "imageservice/pull/limits.h"
 
 struct registry {
     atomic_int refs;
-    struct http *http;
+    const struct registry_context *context;
     struct reference reference;
     struct credentials credentials;
     struct hosts hosts;
@@ -36,22 +37,23 @@ struct question {
     const char *path; /* "manifests/latest" */
     const char *accept;
     size_t body_limit;
+    bool head;
     struct stream *stream; /* NULL: into the response */
 };
 
 struct registry *
-registry_open(struct http *http, const struct strv *certs_dirs, struct reference *reference, struct credentials *credentials, struct error *err)
+registry_open(const struct registry_context *context, struct reference *reference, struct credentials *credentials, struct error *err)
 {
     struct registry *registry = mem_zalloc(1, sizeof *registry);
     atomic_init(&registry->refs, 1);
     (void)pthread_mutex_init(&registry->answering, NULL);
     (void)pthread_mutex_init(&registry->lock, NULL);
-    registry->http = http;
+    registry->context = context;
     registry->reference = *reference;
     registry->credentials = *credentials;
     *reference = (struct reference){0};
     *credentials = (struct credentials){0};
-    if (hosts_load(certs_dirs, registry->reference.registry, &registry->hosts, err) < 0) {
+    if (hosts_load(&context->certs_dirs, registry->reference.registry, &registry->hosts, err) < 0) {
         (void)error_prefix(err, "registry %s", registry->reference.registry);
         registry_unref(registry);
         return NULL;
@@ -114,7 +116,25 @@ authorization_of(struct registry *registry, size_t host)
     return copy;
 }
 
-/* Another thread may have answered meanwhile: `refused` is what the 401 was for. */
+static char *
+token_for(struct registry *registry, const struct token_request *request, const char *refused, bool *was_kept, const struct http_scope *scope,
+          struct error *err)
+{
+    char key[DIGEST_SIZE];
+    int64_t seconds;
+    credentials_token_key(request, key);
+    char *value = tokens_find(registry->context->tokens, key, refused);
+    *was_kept = value != NULL;
+    if (value)
+        return value;
+    value = credentials_answer(request, registry->context->http, scope, &seconds, err);
+    if (value && seconds > 0)
+        tokens_keep(registry->context->tokens, key, value, seconds);
+    return value;
+}
+
+/* Another thread may have answered meanwhile: `refused` is what the 401 was for. 1: by a token from an earlier pull, which may be refused in its
+ * turn. */
 static int
 answer(const struct question *q, size_t at, const char *refused, const struct http_response *response, struct error *err)
 {
@@ -126,15 +146,16 @@ answer(const struct question *q, size_t at, const char *refused, const struct ht
     bool ours = credentials_are_for(&registry->credentials, registry->reference.registry, host);
     cleanup_challenge struct challenge challenge;
     challenge_choose(&response->challenges, &challenge);
-    char *value =
-        credentials_answer(ours ? &registry->credentials : NULL, &challenge, host, registry->reference.repository, registry->http, q->scope, err);
+    struct token_request request = {ours ? &registry->credentials : NULL, &challenge, host, registry->reference.repository};
+    bool was_kept;
+    char *value = token_for(registry, &request, refused, &was_kept, q->scope, err);
     if (!value)
         return -1;
     (void)pthread_mutex_lock(&registry->lock);
     str_wipe_free(registry->authorizations[at]);
     registry->authorizations[at] = value;
     (void)pthread_mutex_unlock(&registry->lock);
-    return 0;
+    return was_kept;
 }
 
 /* The answer's bytes into the ring, as ring_offer; in the HTTP thread. */
@@ -188,6 +209,7 @@ ask_once(const struct question *q, size_t at, const char *authorization, struct 
         q->stream->fresh = true;
     struct http_request request = {
         .url = url,
+        .head = q->head,
         .authorization = authorization,
         .headers = &headers,
         .private_headers = &host->headers,
@@ -198,14 +220,41 @@ ask_once(const struct question *q, size_t at, const char *authorization, struct 
         .sink_arg = q->stream,
         .ring = q->stream ? q->stream->ring : NULL,
     };
-    return http_perform(q->registry->http, &request, response, err);
+    return http_perform(q->registry->context->http, &request, response, err);
+}
+
+static bool
+may_be_asked(const struct question *q, const struct host *host)
+{
+    return q->accept ? host->resolves : host->pulls;
+}
+
+static bool
+has_another_host(const struct question *q, size_t at)
+{
+    while (++at < q->registry->hosts.count)
+        if (may_be_asked(q, &q->registry->hosts.items[at]))
+            return true;
+    return false;
 }
 
 /* What to do after an answer. */
 enum verdict { GOOD, AGAIN, GIVE_UP };
 
+/* A host that can't be reached or stalls is left for the next one at once, where there is one; but one that has served us may only be starting anew.
+ */
 static enum verdict
-judge(const struct question *q, const struct http_response *response, int result, int tries, struct error *err)
+judge_failure(const struct question *q, size_t at, const struct http_response *response, const struct error *err)
+{
+    bool served = q->stream && q->stream->offset;
+    if (err->kind != ERR_UNAVAILABLE || response->failure == HTTP_NOT_TRUSTED)
+        return GIVE_UP;
+    bool elsewhere = response->failure == HTTP_STALLED || (response->failure == HTTP_NOT_CONNECTED && !served);
+    return elsewhere && has_another_host(q, at) ? GIVE_UP : AGAIN;
+}
+
+static enum verdict
+judge(const struct question *q, size_t at, const struct http_response *response, int result, int tries, struct error *err)
 {
     if (q->stream && q->stream->wrong.kind != ERR_NONE) {
         *err = q->stream->wrong;
@@ -215,8 +264,8 @@ judge(const struct question *q, const struct http_response *response, int result
         (void)error_set(err, ERR_CANCELLED, "unpacking ended early");
         return GIVE_UP;
     }
-    if (result < 0) /* a connection that never came up is tried again only when the host has served us before */
-        return err->kind != ERR_UNAVAILABLE || (response->not_connected && !(q->stream && q->stream->offset)) ? GIVE_UP : AGAIN;
+    if (result < 0)
+        return judge_failure(q, at, response, err);
     if (response->status == 200 || response->status == 206)
         return GOOD;
     (void)response_refused(response, err);
@@ -233,6 +282,15 @@ backoff_ms(const struct http_response *response, int tries)
     return INT64_C(200) << tries;
 }
 
+/* An answer without a length, or with one that is too small, has no other sign of having been cut. One that brings nothing more is the host's last
+ * word. */
+static bool
+ended_early(const struct question *q, int64_t reached, const struct http_response *response)
+{
+    bool good = response->status == 200 || response->status == 206;
+    return good && q->stream && q->stream->wrong.kind == ERR_NONE && q->stream->offset > reached && q->stream->offset < q->stream->size;
+}
+
 static int
 ask_host(const struct question *q, size_t at, struct http_response *response, struct error *err)
 {
@@ -242,18 +300,20 @@ ask_host(const struct question *q, size_t at, struct http_response *response, st
         cleanup_free char *authorization = authorization_of(q->registry, at);
         int result = ask_once(q, at, authorization, response, err);
         if (result == 0 && response->status == 401 && !authorized) {
-            authorized = true;
-            TRY(authorize(q, at, authorization, response, err));
+            authorized = TRY(authorize(q, at, authorization, response, err)) == 0;
             tries--;
             continue;
         }
-        enum verdict verdict = judge(q, response, result, tries, err);
+        if (result == 0 && ended_early(q, reached, response))
+            result = error_set(err, ERR_UNAVAILABLE, "it ended after %lld of %lld bytes", (long long)q->stream->offset, (long long)q->stream->size);
+        enum verdict verdict = judge(q, at, response, result, tries, err);
         if (verdict != AGAIN)
             return verdict == GOOD ? 0 : -1;
         if (q->stream && q->stream->offset > reached) {
-            reached = q->stream->offset;
-            tries = 0;
             authorized = false; /* a token may have run out while the layer came in */
+            if (q->stream->offset - reached >= http_progress_bytes(q->registry->context->http))
+                tries = 0;
+            reached = q->stream->offset;
         }
         if (tries + 1 >= (q->stream ? LIMIT_ATTEMPTS : 3))
             return -1;
@@ -276,7 +336,7 @@ ask(const struct question *q, size_t first, struct http_response *response, stru
     (void)error_set(&why, ERR_PRECONDITION, "hosts.toml leaves no host that may be asked for this");
     for (size_t at = first; at < q->registry->hosts.count; at++) {
         const struct host *host = &q->registry->hosts.items[at];
-        if (!(q->accept ? host->resolves : host->pulls))
+        if (!may_be_asked(q, host))
             continue;
         if (ask_host(q, at, response, &why) == 0)
             return 0;
@@ -317,7 +377,7 @@ registry_manifest(struct registry *registry, const struct http_scope *scope, con
 {
     cleanup_free char *path = str_printf("manifests/%s", which);
     cleanup_free char *step = str_printf("fetch manifest %s", which);
-    struct question q = {registry, scope, path, manifest_accept, LIMIT_MANIFEST_BYTES, NULL};
+    struct question q = {.registry = registry, .scope = scope, .path = path, .accept = manifest_accept, .body_limit = LIMIT_MANIFEST_BYTES};
     cleanup_response struct http_response response = {0};
     if (ask(&q, 0, &response, err) < 0)
         return error_prefix(err, "%s", step);
@@ -334,11 +394,25 @@ registry_manifest(struct registry *registry, const struct http_scope *scope, con
 }
 
 int
+registry_digest(struct registry *registry, const struct http_scope *scope, const char *which, char out[DIGEST_SIZE], struct error *err)
+{
+    cleanup_free char *path = str_printf("manifests/%s", which);
+    struct question q = {.registry = registry, .scope = scope, .path = path, .accept = manifest_accept, .head = true};
+    cleanup_response struct http_response response = {0};
+    if (ask(&q, 0, &response, err) < 0)
+        return error_prefix(err, "look up manifest %s", which);
+    if (!response.content_digest || !digest_valid(response.content_digest))
+        return 0;
+    (void)strcpy(out, response.content_digest);
+    return 1;
+}
+
+int
 registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
                 struct error *err)
 {
     cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
-    struct question q = {registry, scope, path, NULL, LIMIT_MANIFEST_BYTES, NULL};
+    struct question q = {.registry = registry, .scope = scope, .path = path, .body_limit = LIMIT_MANIFEST_BYTES};
     cleanup_response struct http_response response = {0};
     if (descriptor->size > LIMIT_MANIFEST_BYTES)
         return error_set(err, ERR_INVALID, "configuration %s: larger than %d MiB", descriptor->digest, LIMIT_MANIFEST_BYTES >> 20);
@@ -369,15 +443,37 @@ check_blob(const struct registry *registry, const struct descriptor *descriptor,
 }
 
 static int
-fetch_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
-           bool *corrupt, struct error *err)
+replay(int partial, const struct http_scope *scope, struct stream *stream, struct error *err)
+{
+    while (stream->offset < stream->size) {
+        size_t length;
+        char *room = ring_room(stream->ring, &length);
+        if (!room || atomic_load(&scope->cancelled))
+            return error_set(err, ERR_CANCELLED, room ? "the pull was cancelled" : "unpacking ended early");
+        size_t left = (size_t)(stream->size - stream->offset);
+        ssize_t n = pread(partial, room, length < left ? length : left, stream->offset);
+        if (n <= 0)
+            return n < 0 ? error_errno(err, errno, "read what came of it before") : 0;
+        digest_add(stream->digest, room, (size_t)n);
+        ring_push(stream->ring, (size_t)n);
+        stream->offset += n;
+    }
+    return 0;
+}
+
+static int
+fetch_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, int partial,
+           struct ring *ring, bool *corrupt, struct error *err)
 {
     cleanup(digest_freep) struct digest *digest = digest_new(descriptor->digest);
     cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
     struct stream stream = {.ring = ring, .digest = digest, .size = descriptor->size};
-    struct question q = {registry, scope, path, NULL, LIMIT_ERROR_BODY_BYTES, &stream};
+    struct question q = {.registry = registry, .scope = scope, .path = path, .body_limit = LIMIT_ERROR_BODY_BYTES, .stream = &stream};
     cleanup_response struct http_response response = {0};
-    if (ask(&q, first, &response, err) < 0) {
+    if (partial >= 0 && replay(partial, scope, &stream, err) < 0)
+        return error_prefix(err, "layer %s", descriptor->digest);
+    bool whole = partial >= 0 && stream.offset == stream.size;
+    if (!whole && ask(&q, first, &response, err) < 0) {
         *corrupt = stream.wrong.kind == ERR_INTERNAL;
         return error_prefix(err, "fetch layer %s", descriptor->digest);
     }
@@ -385,11 +481,11 @@ fetch_blob(struct registry *registry, const struct http_scope *scope, const stru
 }
 
 int
-registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
-              bool *corrupt, struct error *err)
+registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, int partial,
+              struct ring *ring, bool *corrupt, struct error *err)
 {
     *corrupt = false;
-    if (fetch_blob(registry, scope, descriptor, first, ring, corrupt, err) < 0) {
+    if (fetch_blob(registry, scope, descriptor, first, partial, ring, corrupt, err) < 0) {
         ring_fail(ring, err);
         return -1;
     }

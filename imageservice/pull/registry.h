@@ -9,6 +9,7 @@
 #include "imageservice/digest.h"
 #include "imageservice/manifest.h"
 #include "imageservice/pull/credentials.h"
+#include "imageservice/pull/tokens.h"
 #include "imageservice/reference.h"
 
 struct registry;
@@ -21,8 +22,15 @@ struct document {
     char digest[DIGEST_SIZE];
 };
 
+/* What registries need and share; outlives them. */
+struct registry_context {
+    struct http *http;
+    struct tokens *tokens;
+    struct strv certs_dirs;
+};
+
 /* Takes over `reference` and `credentials` in any case. */
-struct registry *registry_open(struct http *http, const struct strv *certs_dirs, struct reference *reference, struct credentials *credentials,
+struct registry *registry_open(const struct registry_context *context, struct reference *reference, struct credentials *credentials,
                                struct error *err);
 struct registry *registry_ref(struct registry *registry);
 void registry_unref(struct registry *registry);
@@ -31,13 +39,16 @@ size_t registry_host_count(const struct registry *registry);
 
 /* The manifest or index of a tag or digest, its digest verified where one is known. */
 int registry_manifest(struct registry *registry, const struct http_scope *scope, const char *which, struct document *out, struct error *err);
+/* The digest of what `which` names there, by HEAD, which registries' limits on pulls don't count. 1, or 0 where the registry doesn't say. */
+int registry_digest(struct registry *registry, const struct http_scope *scope, const char *which, char out[DIGEST_SIZE], struct error *err);
 /* A configuration: a small blob of known digest and size. */
 int registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
                     struct error *err);
-/* A layer's blob into `ring`, ended when all of it is there and has the descriptor's size and digest; else failed. Begins with host `first`. A broken
- * transfer goes on where it broke off, if need be from the next host. ERR_INTERNAL with `corrupt` set: the content is not what the manifest says. */
-int registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, struct ring *ring,
-                  bool *corrupt, struct error *err);
+/* A layer's blob into `ring`, ended when all of it is there and has the descriptor's size and digest; else failed. Begins with what the file
+ * `partial` has of it (-1: there is none), then with host `first`. A broken transfer goes on where it broke off, if need be from the next host.
+ * ERR_INTERNAL with `corrupt` set: the content is not what the manifest says. */
+int registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, int partial,
+                  struct ring *ring, bool *corrupt, struct error *err);
 
 void document_free(struct document *document);
 #define cleanup_document cleanup(document_free)

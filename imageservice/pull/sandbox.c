@@ -138,6 +138,7 @@ static const int allowed_calls[] = {
     SCMP_SYS(sendfile),
     SCMP_SYS(umask),
     SCMP_SYS(fallocate),
+    SCMP_SYS(flock),
     SCMP_SYS(copy_file_range),
     /* the network and crispd */
     SCMP_SYS(connect),
@@ -172,8 +173,10 @@ struct shown {
     char *link; /* instead of all that: a symlink to make again */
 };
 
+enum { VIEW_MAX = 256 };
+
 struct view {
-    struct shown items[64];
+    struct shown items[VIEW_MAX];
     size_t count;
 };
 
@@ -182,7 +185,7 @@ static int
 show(struct view *view, const char *from, const char *to, uint64_t attributes, struct error *err)
 {
     struct stat st;
-    if (view->count == sizeof view->items / sizeof *view->items)
+    if (view->count == VIEW_MAX)
         return error_set(err, ERR_INTERNAL, "too many paths to show");
     cleanup_close int tree = open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (tree < 0 || fstat(tree, &st) < 0)
@@ -208,11 +211,37 @@ show_host_path(struct view *view, const char *path, struct error *err)
     return 0;
 }
 
+static bool
+is_beneath(const char *path, const char *dir)
+{
+    size_t length = strlen(dir);
+    return strncmp(path, dir, length) == 0 && (path[length] == '/' || path[length] == '\0');
+}
+
+/* A file that certificate directories name; not where it is seen anyway, nor the hundreds that nobody has. */
+static int
+show_certificate(struct view *view, const struct sandbox *sandbox, const char *path, struct error *err)
+{
+    for (size_t i = 0; i < sizeof read_only_paths / sizeof *read_only_paths; i++)
+        if (is_beneath(path, read_only_paths[i]))
+            return 0;
+    for (size_t i = 0; i < sandbox->certs_dirs->count; i++)
+        if (is_beneath(path, sandbox->certs_dirs->items[i]))
+            return 0;
+    for (size_t i = 0; i < view->count; i++)
+        if (str_eq(path, view->items[i].to))
+            return 0;
+    if (access(path, F_OK) < 0 || view->count == VIEW_MAX)
+        return 0;
+    return show(view, path, path, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY, err);
+}
+
 static int
 show_all(struct view *view, const struct sandbox *sandbox, struct error *err)
 {
     const uint64_t inert = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
     TRY(show(view, sandbox->incoming, SANDBOX_INCOMING, inert, err));
+    TRY(show(view, sandbox->partial, SANDBOX_PARTIAL, inert, err));
     TRY(show(view, sandbox->layers, SANDBOX_LAYERS, inert | MOUNT_ATTR_RDONLY, err));
     TRY(show(view, sandbox->blobs, SANDBOX_BLOBS, inert | MOUNT_ATTR_RDONLY, err));
     for (size_t i = 0; i < sizeof read_only_paths / sizeof *read_only_paths; i++)
@@ -220,6 +249,8 @@ show_all(struct view *view, const struct sandbox *sandbox, struct error *err)
     for (size_t i = 0; i < sandbox->certs_dirs->count; i++)
         if (access(sandbox->certs_dirs->items[i], F_OK) == 0)
             TRY(show(view, sandbox->certs_dirs->items[i], sandbox->certs_dirs->items[i], inert | MOUNT_ATTR_RDONLY, err));
+    for (size_t i = 0; i < sandbox->certificates->count; i++)
+        TRY(show_certificate(view, sandbox, sandbox->certificates->items[i], err));
     return 0;
 }
 

@@ -7,12 +7,14 @@
 
 /* Below the new root. */
 #define SANDBOX_INCOMING "/store/incoming" /* read and write; no devices, no setuid, no exec */
+#define SANDBOX_PARTIAL  "/store/partial"  /* likewise */
 #define SANDBOX_LAYERS   "/store/layers"   /* read only */
 #define SANDBOX_BLOBS    "/store/blobs"    /* read only */
 
 struct sandbox {
-    const char *incoming, *layers, *blobs; /* on the host */
-    const struct strv *certs_dirs;         /* seen, read-only, at their own paths */
+    const char *incoming, *partial, *layers, *blobs; /* on the host */
+    const struct strv *certs_dirs;                   /* seen, read-only, at their own paths */
+    const struct strv *certificates;                 /* files and directories that are named in there; likewise */
 };
 
 /* While the process has one thread. Afterwards all paths but the above are gone. */

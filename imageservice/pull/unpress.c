@@ -26,8 +26,10 @@ more(struct unpress *u, struct error *err)
     if (u->in_length)
         return 1;
     int taken = TRY(ring_take(u->packed, &u->in, &u->in_length, err));
-    if (taken && u->keep >= 0)
-        TRY(file_write_all(u->keep, "the layer's blob", u->in, u->in_length, err));
+    if (taken && u->keep >= 0 && file_write_all(u->keep, "the layer's blob", u->in, u->in_length, NULL) < 0) {
+        (void)ftruncate(u->keep, 0);
+        u->keep = -1;
+    }
     return taken;
 }
 

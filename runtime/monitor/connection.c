@@ -27,7 +27,11 @@ connection_ready(struct monitor *m, struct source *source)
     if (n > 0) {
         request_handle(m, &m->request);
         message_close_fds(&m->request);
-    } else if (n == 0 || (err.errnum != EAGAIN && err.kind != ERR_INVALID)) {
+    } else if (n < 0 && err.kind == ERR_INVALID) {
+        struct asker asker = {.serial = m->request.serial, .connection = m->connection_number};
+        (void)error_prefix(&err, "its monitor cannot read the request");
+        answer_refusal(m, &asker, EBADMSG, err.message);
+    } else if (n == 0 || err.errnum != EAGAIN) {
         connection_lost(m);
     }
 }

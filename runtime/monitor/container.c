@@ -40,12 +40,22 @@ slot_take(struct monitor *m)
     return NULL;
 }
 
+/* Its cgroup may go. */
+static void
+let_go(struct container *c)
+{
+    if (c->hold >= 0)
+        (void)close(c->hold);
+    c->hold = -1;
+}
+
 static void
 slot_free(struct monitor *m, struct container *c)
 {
     task_close(m, &c->task);
     if (c->oom_file >= 0)
         (void)close(c->oom_file);
+    let_go(c);
     c->oom_file = -1;
     c->state = CONTAINER_NONE;
     monitor_maybe_end(m);
@@ -89,6 +99,7 @@ slot_fill(struct monitor *m, struct container *c, struct message *request, struc
     const char *oom_file = message_string(request, TAG_OOM_FILE);
     (void)snprintf(c->id, sizeof c->id, "%s", message_string(request, TAG_ID));
     c->task = (struct task){.pidfd = -1, .cgroup = protocol_take_fd(request, FD_CGROUP), .channel.fd = -1, .failed_op = -1};
+    c->hold = protocol_take_fd(request, FD_HOLD);
     c->own_pid_ns = flags & FLAG_NEW_PID_NS;
     c->deleting = c->exit_untold = false;
     c->creating = asker;
@@ -103,16 +114,18 @@ slot_fill(struct monitor *m, struct container *c, struct message *request, struc
 }
 
 static int
-clone_init(struct monitor *m, struct container *c, struct message *request, int spec, int target_pid_ns)
+clone_init(struct monitor *m, struct container *c, struct message *request, int spec, int target_pid_ns, int gate)
 {
     uint64_t flags = message_u64(request, TAG_FLAGS);
     struct task_plan plan = {
-        .spec = spec, .pid_ns = target_pid_ns, .new_pid_ns = flags & FLAG_NEW_PID_NS, .enters = flags & FLAG_ENTERS, .init_pidfd = -1};
+        .spec = spec, .pid_ns = target_pid_ns, .new_pid_ns = flags & FLAG_NEW_PID_NS, .enters = flags & FLAG_ENTERS, .init_pidfd = -1, .gate = gate};
     if (!plan.new_pid_ns && !(flags & FLAG_HOST_PID) && target_pid_ns < 0)
         plan.pid_ns = m->pod_pid_ns;
     int errnum = stdio_open(m, c, flags & FLAG_TTY, flags & FLAG_STDIN_OPEN, plan.stdio);
     c->stdio.stdin_once = flags & FLAG_STDIN_ONCE;
     c->stdio.rate = message_i64(request, TAG_LOG_RATE);
+    if (!errnum)
+        errnum = backlog_open(&c->stdio.backlog, message_u64(request, TAG_LOG_BUFFER));
     if (!errnum)
         errnum = task_clone(m, &c->task, &plan, channel_ready);
     for (int i = 0; i < 3; i++)
@@ -130,18 +143,20 @@ container_create(struct monitor *m, struct message *request, struct asker asker)
         return;
     }
     struct container *c = m->ending ? NULL : slot_take(m);
-    int spec = protocol_take_fd(request, FD_SPEC), pid_ns = protocol_take_fd(request, FD_PID_NS);
+    int spec = protocol_take_fd(request, FD_SPEC), pid_ns = protocol_take_fd(request, FD_PID_NS), gate = protocol_take_fd(request, FD_GATE);
     int errnum = c ? 0 : EAGAIN;
     if (c) {
         slot_fill(m, c, request, asker);
-        errnum = clone_init(m, c, request, spec, pid_ns);
+        errnum = clone_init(m, c, request, spec, pid_ns, gate);
     }
     if (spec >= 0)
         (void)close(spec);
     if (pid_ns >= 0)
         (void)close(pid_ns);
+    if (gate >= 0)
+        (void)close(gate);
     if (!errnum) {
-        stdio_log_open(m, c, message_string(request, TAG_LOG));
+        stdio_log_open(m, c, message_string(request, TAG_LOG), message_u64(request, TAG_LOG_DIR));
         return;
     }
     if (!c) {
@@ -163,17 +178,30 @@ maybe_created(struct monitor *m, struct container *c)
     answer_send(m, &c->creating);
 }
 
+static void
+answer_log(struct monitor *m, const struct container *c, struct asker *asker, int errnum)
+{
+    char words[ERROR_MESSAGE_MAX];
+    const char *path = c->stdio.log.path;
+    if (errnum == EINVAL)
+        (void)snprintf(words, sizeof words, "its log %.1000s: what is there is no regular file of the pod's log directory", path);
+    else
+        (void)snprintf(words, sizeof words, "open its log %.1000s", path);
+    if (errnum == EINVAL)
+        answer_refusal(m, asker, errnum, words);
+    else
+        answer_error(m, asker, errnum, -1, words);
+}
+
 void
 container_log_opened(struct monitor *m, struct container *c, int errnum)
 {
-    char words[ERROR_MESSAGE_MAX];
-    (void)snprintf(words, sizeof words, "open its log %.1000s", c->stdio.log.path);
     if (c->reopening.serial && errnum)
-        answer_error(m, &c->reopening, errnum, -1, words);
+        answer_log(m, c, &c->reopening, errnum);
     else
         answer_ok(m, &c->reopening);
     if (c->creating.serial && errnum) {
-        answer_error(m, &c->creating, errnum, -1, words);
+        answer_log(m, c, &c->creating, errnum);
         c->deleting = true;
         container_kill(c);
     }
@@ -326,6 +354,7 @@ container_reaped(struct monitor *m, struct container *c, pid_t pid, int status)
         .oom_killed = oom_count(c->oom_file) > c->oom_before,
         .finished_ns = clock_now_ns(),
     };
+    let_go(c);
     if (!c->own_pid_ns)
         task_kill(&(struct task){.pidfd = -1, .cgroup = c->task.cgroup});
     c->task.pid = 0;
@@ -380,7 +409,7 @@ sync_record(struct monitor *m, struct container *c)
 {
     c->sync_ns = 0;
     c->sync_job = (struct job){.work = sync_work, .done = synced};
-    writer_submit(&m->logs, &c->sync_job);
+    writer_submit_urgent(&m->logs, &c->sync_job);
 }
 
 void

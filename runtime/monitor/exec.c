@@ -56,7 +56,7 @@ static int
 clone_exec(struct monitor *m, struct exec *e, const struct container *c, struct message *request)
 {
     static const enum protocol_fd roles[3] = {FD_STDIN, FD_STDOUT, FD_STDERR};
-    struct task_plan plan = {.spec = protocol_take_fd(request, FD_SPEC), .pid_ns = -1, .init_pidfd = c->task.pidfd};
+    struct task_plan plan = {.spec = protocol_take_fd(request, FD_SPEC), .pid_ns = -1, .init_pidfd = c->task.pidfd, .gate = -1};
     for (int i = 0; i < 3; i++)
         plan.stdio[i] = protocol_take_fd(request, roles[i]);
     e->task.cgroup = protocol_take_fd(request, FD_CGROUP);

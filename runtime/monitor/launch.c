@@ -88,12 +88,13 @@ launch_child(const struct launch_child *child)
     for (int i = 0; i < 3; i++)
         if (dup2(child->stdio[i], i) < 0)
             fail(child->channel, -1, errno);
-    launch_close_others((int[]){child->spec, child->channel, child->init_pidfd, child->shm, child->userns, child->pid_ns}, 6);
+    launch_close_others((int[]){child->spec, child->channel, child->init_pidfd, child->gate, child->shm, child->userns, child->pid_ns}, 7);
     size_t size;
     int errnum = 0, failed_op = -1;
     struct launch l = {LAUNCH_NONE};
     l.channel = child->channel;
     l.init_pidfd = child->init_pidfd;
+    l.gate = child->gate;
     l.shm = child->shm;
     l.userns = child->userns;
     l.pid_ns = child->pid_ns;

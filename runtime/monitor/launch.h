@@ -17,6 +17,7 @@ struct launch {
     const struct spec *spec; /* a private, writable mapping */
     int channel;             /* to the monitor; -1 in the monitor itself */
     int init_pidfd;          /* of the container that an exec enters; -1 */
+    int gate;                /* for SPEC_GATE; -1 */
     int shm;                 /* the pod's shm, as SPEC_POD_SHM made it; -1 */
     int userns;              /* the pod's user namespace, as SPEC_USERNS made it; -1 */
     int pid_ns;              /* for SPEC_ENTER: a namespace's fd or a pidfd; -1: none, or a new one */
@@ -32,7 +33,7 @@ struct launch {
     unsigned taken_count, taken_used;
 };
 #define LAUNCH_NONE \
-    .channel = -1, .init_pidfd = -1, .shm = -1, .userns = -1, .pid_ns = -1, .pod_init_pidfd = -1, .root = -1, .masked_dir = -1, .null = -1
+    .channel = -1, .init_pidfd = -1, .gate = -1, .shm = -1, .userns = -1, .pid_ns = -1, .pod_init_pidfd = -1, .root = -1, .masked_dir = -1, .null = -1
 
 /* What a launched process tells the monitor on its channel, one datagram each. REPORT_CONSOLE carries the terminal's master, REPORT_CLONED the pidfd
  * of the process that takes its place and is let go by one byte. A channel that closes without REPORT_FAILED says that the program has been executed.
@@ -51,7 +52,7 @@ int launch_run(struct launch *l, int *failed_op);
 
 /* What the cloned process does from its first instruction: takes its stdio, closes all else, runs the spec, reports and ends where that fails. */
 struct launch_child {
-    int spec, channel, init_pidfd, shm, userns, pid_ns;
+    int spec, channel, init_pidfd, gate, shm, userns, pid_ns;
     int stdio[3];
 };
 _Noreturn void launch_child(const struct launch_child *child);
@@ -131,6 +132,9 @@ forgiven(int errnum, uint64_t may)
     OP(SPEC_WAIT, launch_wait)                   \
     OP(SPEC_EXEC, launch_exec)                   \
     OP(SPEC_KEYRING, launch_keyring)             \
+    OP(SPEC_IMAGE, launch_image)                 \
+    OP(SPEC_GATE, launch_gate)                   \
+    OP(SPEC_LABEL, launch_label)                 \
     OP(SPEC_USERNS, launch_userns)               \
     OP(SPEC_IDMAP, launch_idmap)                 \
     OP(SPEC_FS_USER, launch_fs_user)             \

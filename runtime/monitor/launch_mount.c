@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
+#include <linux/xattr.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -179,11 +181,10 @@ bind_set(int tree, const struct spec_op *op)
     return errnum;
 }
 
-int
-launch_bind(struct launch *l, const struct spec_op *op)
+static int
+bind_tree(const struct launch *l, const struct spec_op *op, int tree)
 {
     struct stat st;
-    cleanup_close int tree = bind_open(l, op);
     if (tree < 0 || fstat(tree, &st) < 0)
         return errno;
     cleanup_close int target = place(l, op_text(l, op, 1), S_ISDIR(st.st_mode));
@@ -191,6 +192,38 @@ launch_bind(struct launch *l, const struct spec_op *op)
         return -target;
     int errnum = bind_set(tree, op);
     return errnum ? errnum : tree_attach(tree, target);
+}
+
+int
+launch_bind(struct launch *l, const struct spec_op *op)
+{
+    cleanup_close int tree = bind_open(l, op);
+    return bind_tree(l, op, tree);
+}
+
+/* A clone of what is at the sub path; no symlink of the image leads it out. */
+static int
+image_tree(const char *mounted, const char *sub_path)
+{
+    cleanup_close int image = open(mounted, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    cleanup_close int at = image < 0 ? -errno : root_open(&(struct launch){.root = image}, sub_path && *sub_path ? sub_path : "/", O_PATH);
+    if (at >= 0)
+        return tree_open(at, "", (unsigned)AT_EMPTY_PATH);
+    errno = -at;
+    return -1;
+}
+
+/* The image is mounted over the layers' own directory, which this process alone sees so, and taken from there. The layers' names are relative to what
+ * is beneath. */
+int
+launch_image(struct launch *l, const struct spec_op *op)
+{
+    const char *layers = op_text(l, op, 0);
+    if (chdir(layers) < 0 || mount("overlay", layers, "overlay", MS_RDONLY, op_text(l, op, 2)) < 0)
+        return errno;
+    cleanup_close int tree = image_tree(layers, op_text(l, op, 3));
+    int errnum = bind_tree(l, op, tree);
+    return umount2(layers, MNT_DETACH) < 0 && !errnum ? errno : errnum;
 }
 
 /* The pod's shm is a tmpfs that every container of the pod mounts and the host's table does not show. Where the kernel can clone a detached mount
@@ -212,9 +245,11 @@ shm_owner(int context, const struct spec_op *op)
 }
 
 static int
-shm_detached(const char *size, const struct spec_op *op)
+shm_detached(const char *size, const char *label, const struct spec_op *op)
 {
     cleanup_close int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (label && context >= 0 && fsconfig(context, FSCONFIG_SET_STRING, "context", label, 0) < 0)
+        return -1;
     if (context < 0 || fsconfig(context, FSCONFIG_SET_STRING, "source", "shm", 0) < 0 ||
         fsconfig(context, FSCONFIG_SET_STRING, "mode", "1777", 0) < 0 || fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
         !shm_owner(context, op) || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
@@ -223,10 +258,12 @@ shm_detached(const char *size, const struct spec_op *op)
 }
 
 static int
-shm_only_mount(const char *size, const struct spec_op *op)
+shm_only_mount(const char *size, const char *label, const struct spec_op *op)
 {
-    char options[96];
-    (void)snprintf(options, sizeof options, "mode=1777,size=%s,uid=%u,gid=%u", size, (unsigned)op->number[1], (unsigned)op->number[2]);
+    char options[PATH_MAX];
+    int n = snprintf(options, sizeof options, "mode=1777,size=%s,uid=%u,gid=%u", size, (unsigned)op->number[1], (unsigned)op->number[2]);
+    if (label)
+        (void)snprintf(options + n, sizeof options - (size_t)n, ",context=\"%s\"", label);
     int errnum = failed(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL));
     if (!errnum)
         errnum = failed(mount("shm", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options));
@@ -238,7 +275,7 @@ shm_only_mount(const char *size, const struct spec_op *op)
 }
 
 static int
-shm_in_namespace(struct launch *l, const char *size, const struct spec_op *op)
+shm_in_namespace(struct launch *l, const char *size, const char *label, const struct spec_op *op)
 {
     cleanup_close int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (home < 0 || unshare(CLONE_NEWNS) < 0)
@@ -246,7 +283,7 @@ shm_in_namespace(struct launch *l, const char *size, const struct spec_op *op)
     l->shm = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     int errnum = failed(l->shm);
     if (!errnum)
-        errnum = shm_only_mount(size, op);
+        errnum = shm_only_mount(size, label, op);
     return setns(home, CLONE_NEWNS) < 0 ? errno : errnum;
 }
 
@@ -254,11 +291,12 @@ int
 launch_pod_shm(struct launch *l, const struct spec_op *op)
 {
     char size[32];
+    const char *label = op_text(l, op, 0);
     (void)snprintf(size, sizeof size, "%llu", (unsigned long long)op->number[0]);
-    cleanup_close int detached = shm_detached(size, op);
+    cleanup_close int detached = shm_detached(size, label, op);
     cleanup_close int trial = detached < 0 ? -1 : tree_open(detached, "", (unsigned)AT_EMPTY_PATH);
     if (trial < 0)
-        return shm_in_namespace(l, size, op);
+        return shm_in_namespace(l, size, label, op);
     l->shm = steal(detached);
     return 0;
 }
@@ -291,12 +329,12 @@ launch_shm(struct launch *l, const struct spec_op *op)
 
 /* One empty read-only tmpfs a container: the first masked directory gets the mount, the others clones of it. */
 static int
-mask_directory(struct launch *l, const char *path, int target)
+mask_directory(struct launch *l, const struct spec_op *op, int target)
 {
     if (l->masked_dir < 0) {
-        if (fchdir(target) < 0 || mount("tmpfs", ".", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+        if (fchdir(target) < 0 || mount("tmpfs", ".", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, op_text(l, op, 1)) < 0)
             return errno;
-        l->masked_dir = root_open(l, path, O_PATH); /* `target` is what lies beneath */
+        l->masked_dir = root_open(l, op_text(l, op, 0), O_PATH); /* `target` is what lies beneath */
         return l->masked_dir < 0 ? -l->masked_dir : 0;
     }
     cleanup_close int tree = tree_open(l->masked_dir, "", (unsigned)AT_EMPTY_PATH);
@@ -325,7 +363,7 @@ launch_mask(struct launch *l, const struct spec_op *op)
     if (fstat(target, &st) < 0)
         return errno;
     if (S_ISDIR(st.st_mode))
-        return mask_directory(l, op_text(l, op, 0), target);
+        return mask_directory(l, op, target);
     return mask_file(l, target);
 }
 
@@ -343,6 +381,18 @@ launch_readonly(struct launch *l, const struct spec_op *op)
         return errno;
     int errnum = tree_set(tree, &readonly, true);
     return errnum ? errnum : tree_attach(tree, target);
+}
+
+int
+launch_label(struct launch *l, const struct spec_op *op)
+{
+    char own[64];
+    const char *label = op_text(l, op, 1);
+    cleanup_close int target = root_open(l, op_text(l, op, 0), O_PATH);
+    if (target < 0)
+        return target == -ENOENT ? 0 : -target;
+    (void)snprintf(own, sizeof own, "/proc/self/fd/%d", target);
+    return failed(setxattr(own, XATTR_NAME_SELINUX, label, strlen(label) + 1, 0));
 }
 
 int

@@ -199,6 +199,20 @@ launch_umask(struct launch *l, const struct spec_op *op)
     return 0;
 }
 
+/* The byte says that all is there; the end of the stream, that crispd failed or died. */
+int
+launch_gate(struct launch *l, const struct spec_op *op)
+{
+    (void)op;
+    char go;
+    ssize_t n;
+    do
+        n = read(l->gate, &go, 1);
+    while (n < 0 && errno == EINTR);
+    (void)close(l->gate);
+    return n < 0 ? errno : n == 0 ? ECANCELED : 0;
+}
+
 int
 launch_wait(struct launch *l, const struct spec_op *op)
 {

@@ -4,8 +4,8 @@
 
 #include "runtime/monitor/stdio.h"
 
-/* Open log->path (0640, append, a regular file and no symlink) and close what was open; open_errno tells. The old file stays where the new one cannot
- * be opened. */
+/* Open log->path (0640, append, a regular file in its directory) and close what was open; open_errno tells: EINVAL where something else stands there.
+ * The old file stays where the new one cannot be opened. */
 void log_open_work(struct job *job);
 /* Write a block's records, each as a line of its own. */
 void log_write_work(struct job *job);

@@ -2,8 +2,8 @@
  *
  * One thread runs one epoll loop (main.c) over sources (source.h): the connection to crispd (connection.c), the channel to each process that is
  * being launched (task.c), the containers' output (stdio.c), the death of children (reap.c), and what the two writers have finished (writer.h). All
- * of its memory is one mapping, made at the start and touched as it is used: nothing is allocated later. It has no log: what a person should know
- * goes to crispd as a warning. */
+ * of its memory is one mapping, made at the start and touched as it is used: nothing is allocated later, but for the backlog of a nonblocking
+ * container (backlog.h). It has no log: what a person should know goes to crispd as a warning. */
 #pragma once
 
 #include <limits.h>
@@ -64,6 +64,7 @@ struct container {
     struct exit_report exit;
     bool exit_untold; /* the socket was full */
     int oom_file;
+    int hold; /* the pipe of its cgroup's holder; -1 */
     uint64_t oom_before;
     struct job record_job, sync_job;
     int records_dir; /* the monitor's containers_dir, for the writers */
@@ -156,11 +157,14 @@ struct task_plan {
     bool new_pid_ns; /* a new one */
     bool enters;     /* by the spec's SPEC_ENTER, not by the clone */
     int init_pidfd;  /* of the container an exec enters; -1 */
+    int gate;        /* what SPEC_GATE waits for; -1 */
 };
 /* Clone a process that carries out plan->spec; 0 or an errno. The task's cgroup must be set. */
 int task_clone(struct monitor *m, struct task *task, const struct task_plan *plan, void (*ready)(struct monitor *m, struct source *channel));
 /* Clone the init of a shared pid namespace; 0 or an errno. */
 int task_clone_pod_init(struct monitor *m);
+/* Clone a process that holds a cgroup until `pipe` ends, and give its pid; 0 or an errno. */
+int task_clone_holder(int pipe, pid_t *pid);
 void task_kill(const struct task *task);
 /* What is open of a reaped task. */
 void task_close(struct monitor *m, struct task *task);

@@ -101,6 +101,23 @@ container_named(struct monitor *m, const struct message *request, struct asker *
 }
 
 static void
+handle_hold(struct monitor *m, struct message *request, struct asker asker)
+{
+    pid_t pid = 0;
+    int pipe = protocol_take_fd(request, FD_HOLD);
+    int errnum = pipe >= 0 ? task_clone_holder(pipe, &pid) : EINVAL;
+    if (pipe >= 0)
+        (void)close(pipe);
+    if (errnum) {
+        answer_error(m, &asker, errnum, -1, "clone the holder of a cgroup");
+        return;
+    }
+    answer_begin(m, asker);
+    message_put_u64(&m->answer, TAG_PID, (uint64_t)pid);
+    answer_send(m, &asker);
+}
+
+static void
 handle_start(struct monitor *m, struct message *request, struct asker asker)
 {
     struct container *c = container_named(m, request, &asker);
@@ -194,6 +211,7 @@ static void (*const handlers[PROTOCOL_TYPE_COUNT])(struct monitor *m, struct mes
     [PROTOCOL_DELETE] = handle_delete,    [PROTOCOL_REOPEN] = handle_reopen,
     [PROTOCOL_EXEC] = exec_start,         [PROTOCOL_EXEC_KILL] = handle_exec_kill,
     [PROTOCOL_END] = handle_end,          [PROTOCOL_ATTACH] = handle_attach,
+    [PROTOCOL_HOLD] = handle_hold,
 };
 
 void

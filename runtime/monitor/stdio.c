@@ -30,7 +30,66 @@ block_release(struct block_pool *pool, struct block *block, size_t used)
     char *to = (char *)((uintptr_t)(block->data + used) & ~(uintptr_t)(PAGE - 1));
     if (to > from)
         (void)madvise(from, (size_t)(to - from), MADV_DONTNEED);
-    pool->free[pool->free_count++] = block;
+    if (block != &pool->spare)
+        pool->free[pool->free_count++] = block;
+}
+
+static struct block *
+block_take(struct monitor *m, struct stream *stream)
+{
+    if (m->blocks.free_count == 0 || stream->in_flight == BLOCKS_PER_STREAM)
+        return NULL;
+    return m->blocks.free[--m->blocks.free_count];
+}
+
+static void block_written(struct monitor *m, struct job *job);
+
+static void
+block_submit(struct monitor *m, struct block *block, struct stream *stream, size_t length, int64_t read_ns, uint64_t lost)
+{
+    block->job = (struct job){.work = log_write_work, .done = block_written};
+    block->stream = stream;
+    block->length = length;
+    block->from = 0;
+    block->read_ns = read_ns;
+    block->lost = lost;
+    stream->in_flight++;
+    writer_submit(&m->logs, &block->job);
+}
+
+/* The backlog of a nonblocking container. */
+
+static void
+backlog_add(struct stream *stream, const char *data, size_t length)
+{
+    struct stdio *stdio = &stream->container->stdio;
+    struct backlog_piece piece = {.read_ns = clock_now_ns(), .lost = stream->lost, .length = (uint32_t)length, .is_err = stream == &stdio->err};
+    if (backlog_put(&stdio->backlog, &piece, data))
+        stream->lost = 0;
+    else
+        stream->lost += length;
+}
+
+/* Hand on to the writer what there are blocks for; at its end stands what found no room in it. */
+static void
+backlog_drain(struct monitor *m, struct stdio *stdio)
+{
+    struct stream *streams[] = {&stdio->out, &stdio->err};
+    struct backlog_piece piece;
+    while (backlog_peek(&stdio->backlog, &piece)) {
+        struct block *block = block_take(m, streams[piece.is_err]);
+        if (!block)
+            return;
+        backlog_take(&stdio->backlog, &piece, block->data);
+        block_submit(m, block, streams[piece.is_err], piece.length, piece.read_ns, piece.lost);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        struct block *block = streams[i]->lost ? block_take(m, streams[i]) : NULL;
+        if (!block)
+            continue;
+        block_submit(m, block, streams[i], 0, clock_now_ns(), streams[i]->lost);
+        streams[i]->lost = 0;
+    }
 }
 
 void
@@ -45,9 +104,11 @@ streams_resume(struct monitor *m)
 {
     for (size_t i = 0; i < m->containers_used; i++) {
         struct stdio *stdio = &m->containers[i].stdio;
-        struct stream *streams[] = {&stdio->out, &stdio->err};
-        for (size_t s = 0; s < 2 && m->containers[i].state != CONTAINER_NONE; s++)
-            stream_resume(m, streams[s]);
+        if (m->containers[i].state == CONTAINER_NONE)
+            continue;
+        backlog_drain(m, stdio);
+        stream_resume(m, &stdio->out);
+        stream_resume(m, &stdio->err);
     }
 }
 
@@ -66,24 +127,29 @@ block_written(struct monitor *m, struct job *job)
     container_advance(m, c);
 }
 
-static struct block *
-block_take(struct monitor *m, struct stream *stream)
+static void
+tell_stall(struct monitor *m, struct container *c, int64_t now)
 {
-    if (m->blocks.free_count == 0 || stream->in_flight == BLOCKS_PER_STREAM)
-        return NULL;
-    struct block *block = m->blocks.free[--m->blocks.free_count];
-    block->stream = stream;
-    block->job = (struct job){.work = log_write_work, .done = block_written};
-    return block;
+    struct log *log = &c->stdio.log;
+    int stalled = log->stalled;
+    if (!stalled == !log->stall_told || (stalled && now < log->quiet_ns))
+        return;
+    log->stall_told = stalled != 0;
+    log->quiet_ns = now + STALL_QUIET_NS;
+    warn(m, c->id,
+         !stalled                ? "its log is written again"
+         : c->stdio.backlog.size ? "its log waits for space; what it writes beyond its buffer is lost"
+                                 : "its log waits for space, and so does the container once its pipe is full",
+         stalled);
 }
 
-static void
-block_submit(struct monitor *m, struct block *block, size_t length)
+void
+stdio_tell_stalls(struct monitor *m)
 {
-    block->length = length;
-    block->read_ns = clock_now_ns();
-    block->stream->in_flight++;
-    writer_submit(&m->logs, &block->job);
+    int64_t now = clock_monotonic_ns();
+    for (size_t i = 0; i < m->containers_used; i++)
+        if (m->containers[i].state != CONTAINER_NONE)
+            tell_stall(m, &m->containers[i], now);
 }
 
 /* Streams. */
@@ -96,17 +162,37 @@ keep_tail(struct stream *stream, const char *data, size_t length)
     stream->flush_ns = length ? clock_monotonic_ns() + FLUSH_NS : 0;
 }
 
+/* Where to put what comes next of a stream; NULL: nowhere, it has to wait. */
+static struct block *
+stream_block(struct monitor *m, struct stream *stream)
+{
+    const struct backlog *backlog = &stream->container->stdio.backlog;
+    struct block *block = backlog->used || stream->lost ? NULL : block_take(m, stream);
+    return block || !backlog->size ? block : &m->blocks.spare;
+}
+
+static void
+block_hand_on(struct monitor *m, struct block *block, struct stream *stream, size_t length)
+{
+    if (block != &m->blocks.spare) {
+        block_submit(m, block, stream, length, clock_now_ns(), 0);
+        return;
+    }
+    backlog_add(stream, block->data, length);
+    block_release(&m->blocks, block, length);
+}
+
 /* The tail as a piece without newline. False where no block is free: it is tried again when one comes back. */
 static bool
 flush_tail(struct monitor *m, struct stream *stream)
 {
     if (!stream->tail_length)
         return true;
-    struct block *block = block_take(m, stream);
+    struct block *block = stream_block(m, stream);
     if (!block)
         return false;
     memcpy(block->data, stream->tail, stream->tail_length);
-    block_submit(m, block, stream->tail_length);
+    block_hand_on(m, block, stream, stream->tail_length);
     stream->tail_length = 0;
     stream->flush_ns = 0;
     return true;
@@ -141,7 +227,7 @@ static void
 stream_ready(struct monitor *m, struct source *source)
 {
     struct stream *stream = container_of(source, struct stream, source);
-    struct block *block = block_take(m, stream);
+    struct block *block = stream_block(m, stream);
     if (!block) {
         source_pause(m, source);
         return;
@@ -149,7 +235,7 @@ stream_ready(struct monitor *m, struct source *source)
     memcpy(block->data, stream->tail, stream->tail_length);
     ssize_t n = read(source->fd, block->data + stream->tail_length, STREAM_READ_MAX);
     if (n <= 0) {
-        m->blocks.free[m->blocks.free_count++] = block;
+        block_release(&m->blocks, block, 0);
         /* A terminal's master says EIO when the last slave has closed. */
         if (n == 0 || (errno != EAGAIN && errno != EINTR))
             stream_end(m, stream);
@@ -160,7 +246,7 @@ stream_ready(struct monitor *m, struct source *source)
     size_t length = stream->tail_length + (size_t)n, whole = log_whole_records(block->data, length);
     keep_tail(stream, block->data + whole, length - whole);
     if (whole)
-        block_submit(m, block, whole);
+        block_hand_on(m, block, stream, whole);
     else
         block_release(&m->blocks, block, length);
 }
@@ -187,8 +273,12 @@ stdio_clear(struct container *c)
     stdio->log.fd = -1;
     stdio->log.open_job = stdio->log.close_job = (struct job){0};
     stdio->log.write_errno = stdio->log.open_errno = 0;
-    stdio->log.told = false;
+    stdio->log.told = stdio->log.stall_told = false;
+    stdio->log.lost = 0;
+    stdio->log.quiet_ns = 0;
+    stdio->log.stalled = 0;
     stdio->log.abandon = false;
+    stdio->backlog = (struct backlog){.size = 0};
     stdio->log.path[0] = '\0';
 }
 
@@ -252,6 +342,8 @@ log_opened(struct monitor *m, struct job *job)
 {
     struct log *log = container_of(job, struct log, open_job);
     struct container *c = container_of(log, struct container, stdio.log);
+    if (!log->open_errno)
+        log->told = false;
     container_log_opened(m, c, log->open_errno);
 }
 
@@ -259,15 +351,16 @@ void
 stdio_log_reopen(struct monitor *m, struct container *c)
 {
     c->stdio.log.open_job = (struct job){.work = log_open_work, .done = log_opened};
-    writer_submit(&m->logs, &c->stdio.log.open_job);
+    writer_submit_urgent(&m->logs, &c->stdio.log.open_job);
 }
 
 void
-stdio_log_open(struct monitor *m, struct container *c, const char *path)
+stdio_log_open(struct monitor *m, struct container *c, const char *path, size_t directory_length)
 {
     size_t length = strnlen(path, sizeof c->stdio.log.path - 1);
     memcpy(c->stdio.log.path, path, length);
     c->stdio.log.path[length] = '\0';
+    c->stdio.log.directory_length = directory_length < length ? directory_length : 0;
     if (length)
         stdio_log_reopen(m, c);
     else
@@ -284,13 +377,13 @@ stdio_close_input(struct monitor *m, struct container *c)
 static bool
 stream_drained(const struct stream *stream)
 {
-    return !stream->is_open && stream->tail_length == 0 && stream->in_flight == 0;
+    return !stream->is_open && stream->tail_length == 0 && stream->in_flight == 0 && stream->lost == 0;
 }
 
 bool
 stdio_drained(const struct container *c)
 {
-    return stream_drained(&c->stdio.out) && stream_drained(&c->stdio.err);
+    return stream_drained(&c->stdio.out) && stream_drained(&c->stdio.err) && c->stdio.backlog.used == 0;
 }
 
 static int64_t
@@ -341,7 +434,9 @@ stdio_close(struct monitor *m, struct container *c)
             source_close(m, &streams[i]->source);
         streams[i]->is_open = streams[i]->throttled = false;
         (void)flush_tail(m, streams[i]);
+        streams[i]->lost = 0;
     }
+    backlog_close(&stdio->backlog);
     stdio->log.close_job = (struct job){.work = log_close_work, .done = log_closed};
     writer_submit(&m->logs, &stdio->log.close_job);
 }

@@ -31,7 +31,8 @@ clone_process(uint64_t flags, int cgroup, int *pidfd)
 static int
 launch(struct monitor *m, struct task *task, const struct task_plan *plan, int channel)
 {
-    struct launch_child child = {.spec = plan->spec, .channel = channel, .init_pidfd = plan->init_pidfd, .shm = m->shm, .userns = m->userns};
+    struct launch_child child = {
+        .spec = plan->spec, .channel = channel, .init_pidfd = plan->init_pidfd, .gate = plan->gate, .shm = m->shm, .userns = m->userns};
     int pid_ns = plan->enters ? -1 : plan->pid_ns;
     child.pid_ns = plan->enters ? plan->pid_ns : -1;
     for (int i = 0; i < 3; i++)
@@ -90,21 +91,28 @@ task_close(struct monitor *m, struct task *task)
     task->pid = 0;
 }
 
-/* The init of a shared pid namespace: it reaps what containers leave, and holds nothing: no fd, no capability, no file system. */
-_Noreturn void
-pod_init_run(void)
+/* For a process that only is: it has no file system, no capability, and ends with the monitor. */
+static void
+give_up_all(const char *name)
 {
-    sigset_t all;
-    launch_close_others(NULL, 0);
     if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) == 0 &&
         mount("none", "/proc", "tmpfs", MS_RDONLY, NULL) == 0 && chdir("/proc") == 0 && syscall(SYS_pivot_root, ".", ".") == 0)
         (void)umount2(".", MNT_DETACH);
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}};
-    (void)prctl(PR_SET_NAME, "crisp-init");
+    (void)prctl(PR_SET_NAME, name);
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     (void)syscall(SYS_capset, &header, none);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+}
+
+/* The init of a shared pid namespace: it reaps what containers leave, and holds nothing, no fd either. */
+_Noreturn void
+pod_init_run(void)
+{
+    sigset_t all;
+    launch_close_others(NULL, 0);
+    give_up_all("crisp-init");
     (void)sigfillset(&all);
     for (;;) {
         int signal;
@@ -125,5 +133,34 @@ task_clone_pod_init(struct monitor *m)
         return errno;
     /* The pidfd serves as its namespace for setns. */
     m->pod_pid_ns = pidfd;
+    return 0;
+}
+
+/* With this score not even memory.oom.group takes it (kernel, cgroup-v2.rst): the count of kills is to be read when all else is dead. */
+_Noreturn static void
+holder_run(int pipe)
+{
+    static const char least[] = "-1000";
+    char byte;
+    int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (score >= 0)
+        (void)!write(score, least, sizeof least - 1);
+    launch_close_others(&pipe, 1);
+    give_up_all("crisp-hold");
+    while (read(pipe, &byte, 1) < 0 && errno == EINTR)
+        continue;
+    _exit(0);
+}
+
+int
+task_clone_holder(int pipe, pid_t *pid)
+{
+    int pidfd = -1;
+    *pid = clone_process(0, -1, &pidfd);
+    if (*pid == 0)
+        holder_run(pipe);
+    if (*pid < 0)
+        return errno;
+    (void)close(pidfd);
     return 0;
 }

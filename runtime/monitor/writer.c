@@ -4,9 +4,10 @@
 #include <stddef.h>
 #include <sys/eventfd.h>
 
+#include "base/clock.h"
 #include "runtime/monitor/monitor.h"
 
-enum { WRITER_STACK_BYTES = 128 << 10 };
+enum { WRITER_STACK_BYTES = 128 << 10, RETRY_MS = 200 };
 
 static void
 list_add(struct job_list *list, struct job *job)
@@ -31,20 +32,39 @@ list_take(struct job_list *list)
     return job;
 }
 
+/* With the lock held. */
+static void
+call_again(struct writer *writer, struct job *job)
+{
+    int64_t until = clock_monotonic_ns() + RETRY_MS * NS_PER_MS;
+    struct timespec ts = {.tv_sec = until / NS_PER_SECOND, .tv_nsec = until % NS_PER_SECOND};
+    job->next = writer->todo.first;
+    writer->todo.first = job;
+    if (!job->next)
+        writer->todo.last = job;
+    (void)eventfd_write(writer->returned.fd, 1);
+    (void)pthread_cond_timedwait(&writer->wake, &writer->lock, &ts);
+}
+
 static void *
 writer_thread(void *arg)
 {
     struct writer *writer = arg;
     (void)pthread_mutex_lock(&writer->lock);
     for (;;) {
-        struct job *job = list_take(&writer->todo);
+        struct job *job = list_take(writer->urgent.first ? &writer->urgent : &writer->todo);
         if (!job) {
             (void)pthread_cond_wait(&writer->wake, &writer->lock);
             continue;
         }
         (void)pthread_mutex_unlock(&writer->lock);
+        job->again = false;
         job->work(job);
         (void)pthread_mutex_lock(&writer->lock);
+        if (job->again) {
+            call_again(writer, job);
+            continue;
+        }
         list_add(&writer->finished, job);
         (void)eventfd_write(writer->returned.fd, 1);
     }
@@ -62,10 +82,11 @@ writer_returned(struct monitor *m, struct source *source)
         struct job *job = list_take(&writer->finished);
         (void)pthread_mutex_unlock(&writer->lock);
         if (!job)
-            return;
+            break;
         job->busy = false;
         job->done(m, job);
     }
+    stdio_tell_stalls(m);
 }
 
 int
@@ -76,7 +97,11 @@ writer_start(struct monitor *m, struct writer *writer)
         return errno;
     source_open(m, &writer->returned, fd, writer_returned);
     (void)pthread_mutex_init(&writer->lock, NULL);
-    (void)pthread_cond_init(&writer->wake, NULL);
+    pthread_condattr_t clock;
+    (void)pthread_condattr_init(&clock);
+    (void)pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&writer->wake, &clock);
+    (void)pthread_condattr_destroy(&clock);
     pthread_attr_t attributes;
     (void)pthread_attr_init(&attributes);
     (void)pthread_attr_setstacksize(&attributes, WRITER_STACK_BYTES);
@@ -87,12 +112,24 @@ writer_start(struct monitor *m, struct writer *writer)
     return errnum;
 }
 
-void
-writer_submit(struct writer *writer, struct job *job)
+static void
+submit(struct writer *writer, struct job_list *list, struct job *job)
 {
     job->busy = true;
     (void)pthread_mutex_lock(&writer->lock);
-    list_add(&writer->todo, job);
+    list_add(list, job);
     (void)pthread_mutex_unlock(&writer->lock);
     (void)pthread_cond_signal(&writer->wake);
+}
+
+void
+writer_submit(struct writer *writer, struct job *job)
+{
+    submit(writer, &writer->todo, job);
+}
+
+void
+writer_submit_urgent(struct writer *writer, struct job *job)
+{
+    submit(writer, &writer->urgent, job);
 }

@@ -289,6 +289,8 @@ builtin_repair(struct builtin *b, bool at_start)
         (void)snprintf(unusable, sizeof unusable, "bridge %s: %.200s", b->bridge, err.message);
     if (make_table(b, at_start, &err) < 0)
         (void)snprintf(no_nat, sizeof no_nat, "pods cannot reach other hosts, nor be reached by host ports: %.150s", err.message);
+    if (host_route_loopback(b->bridge, !*no_nat, &err) < 0 && !*unusable)
+        (void)snprintf(unusable, sizeof unusable, "bridge %s: %.200s", b->bridge, err.message);
     uint32_t mtu = current_mtu(b);
     /* Only this function writes them, in one thread at a time: they are told without the lock, which a log that hangs shall not hold. */
     tell(at_start ? "" : b->unusable, unusable);
@@ -627,15 +629,6 @@ builtin_has(struct builtin *b, const char *pod_id)
     bool has = find_lease(b, pod_id);
     unlock(b);
     return has;
-}
-
-int
-builtin_check(struct builtin *b, const char *pod_id, struct error *err)
-{
-    cleanup_lease struct lease lease = {0};
-    if (!copy_lease(b, pod_id, &lease) || iface_exists(lease.host_name))
-        return 0;
-    return error_set(err, ERR_PRECONDITION, "built-in network: the pod's interface %s is gone from the host", lease.host_name);
 }
 
 bool

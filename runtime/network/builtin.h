@@ -5,8 +5,8 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/json.h"
 #include "runtime/network/ip.h"
-#include "runtime/network/json.h"
 #include "runtime/network/network.h"
 #include "runtime/network/record.h"
 
@@ -28,8 +28,6 @@ bool builtin_ready(struct builtin *builtin, char reason[NETWORK_REASON_SIZE]);
 int builtin_attach(struct builtin *builtin, const struct network_request *request, struct network_result *result, struct error *err);
 /* By memory or, where that knows nothing of the pod, by `record` (may be NULL). Removes the record. */
 int builtin_detach(struct builtin *builtin, const char *pod_id, int record_dir, const json_t *record, struct error *err);
-/* Its end of the veth pair is there. */
-int builtin_check(struct builtin *builtin, const char *pod_id, struct error *err);
 /* The pod's network is ours, by memory. */
 bool builtin_has(struct builtin *builtin, const char *pod_id);
 

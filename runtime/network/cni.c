@@ -53,15 +53,16 @@ unlock(struct cni *cni)
 
 /* ---- the configuration in force ---- */
 
+/* With the lock held: keep what is skipped now, and give what was not before. */
 static void
-tell_skipped(struct cni *cni, struct strv *skipped)
+take_skipped(struct cni *cni, struct strv *skipped, struct strv *untold)
 {
+    struct strv before = cni->skipped;
     for (size_t i = 0; i < skipped->count; i++)
-        if (!strv_has(&cni->skipped, skipped->items[i]))
-            log_warn("a CNI configuration is not valid and is skipped", "error", skipped->items[i]);
-    strv_free(&cni->skipped);
+        if (!strv_has(&before, skipped->items[i]))
+            strv_add(untold, skipped->items[i]);
     cni->skipped = *skipped;
-    *skipped = (struct strv){0};
+    *skipped = before;
 }
 
 static bool
@@ -71,11 +72,13 @@ same_config(const struct cni_config *a, const struct cni_config *b)
 }
 
 static void
-tell_config(struct cni *cni, const struct cni_config *now, const char *unusable)
+tell_news(const struct strv *skipped, const struct cni_config *config, const char *unusable)
 {
-    if (!same_config(cni->config, now) && now)
-        log_info("CNI configuration in force", "file", now->file, "network", now->name, "version", now->version);
-    if (*unusable && !str_eq(cni->unusable, unusable))
+    for (size_t i = 0; i < skipped->count; i++)
+        log_warn("a CNI configuration is not valid and is skipped", "error", skipped->items[i]);
+    if (config)
+        log_info("CNI configuration in force", "file", config->file, "network", config->name, "version", config->version);
+    if (*unusable)
         log_warn("the network is not ready", "reason", unusable);
 }
 
@@ -85,23 +88,25 @@ reload(void *data)
 {
     struct cni *cni = data;
     struct error err = {0};
-    cleanup_strv struct strv skipped = {0};
-    cleanup_config struct cni_config *now = cni_config_load(cni->config_dir, &skipped, &err);
+    cleanup_strv struct strv skipped = {0}, untold = {0};
+    cleanup_config struct cni_config *now = cni_config_load(cni->config_dir, &skipped, &err), *changed = NULL;
     if (now && cni_find_plugins(now, &cni->plugin_dirs, &err) < 0)
         (void)error_prefix(&err, "%s", now->file);
     char unusable[NETWORK_REASON_SIZE];
     (void)snprintf(unusable, sizeof unusable, "%.*s", NETWORK_REASON_SIZE - 1, err.message);
     lock(cni);
-    tell_skipped(cni, &skipped);
-    tell_config(cni, now, unusable);
+    take_skipped(cni, &skipped, &untold);
+    bool news = !str_eq(cni->unusable, unusable);
     (void)snprintf(cni->unusable, sizeof cni->unusable, "%s", unusable);
     if (!same_config(cni->config, now)) {
+        changed = now ? cni_config_ref(now) : NULL;
         struct cni_config *before = cni->config;
         cni->config = steal(now);
         now = before;
         *cni->status = '\0'; /* the next STATUS is about the new one */
     }
     unlock(cni);
+    tell_news(&untold, changed, news ? unusable : "");
 }
 
 static struct cni_config *
@@ -246,14 +251,6 @@ cni_detach(struct cni *cni, const char *pod_id, const char *netns_path, int reco
     return record_remove(cni->store, record_dir, pod_id, err);
 }
 
-int
-cni_check_pod(struct cni *cni, const char *netns_path, const json_t *record, struct error *err)
-{
-    cleanup_config struct cni_config *config = TRY_PTR(recorded_config(record, err));
-    struct cni_call call = recorded_call(cni, record, config, netns_path);
-    return cni_check(&call, err);
-}
-
 /* ---- housekeeping ---- */
 
 static void
@@ -266,12 +263,12 @@ ask_status(struct cni *cni)
     struct cni_call call = {.config = config, .plugin_dirs = &cni->plugin_dirs, .timeout_ns = cni->timeout_ns, .cancel = cni->closing};
     (void)cni_status(&call, &err);
     lock(cni);
-    if (config == cni->config && strncmp(cni->status, err.message, NETWORK_REASON_SIZE - 1) != 0) {
-        if (*err.message)
-            log_warn("the network is not ready", "reason", err.message);
+    bool news = config == cni->config && strncmp(cni->status, err.message, NETWORK_REASON_SIZE - 1) != 0;
+    if (news)
         (void)snprintf(cni->status, sizeof cni->status, "%.*s", NETWORK_REASON_SIZE - 1, err.message);
-    }
     unlock(cni);
+    if (news && *err.message)
+        log_warn("the network is not ready", "reason", err.message);
 }
 
 static void

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "runtime/network/json.h"
+#include "base/json.h"
 #include "runtime/network/network.h"
 #include "runtime/network/record.h"
 
@@ -20,7 +20,6 @@ bool cni_ready(struct cni *cni, char reason[NETWORK_REASON_SIZE]);
 int cni_attach(struct cni *cni, const struct network_request *request, struct network_result *result, const struct cancel *cancel, struct error *err);
 /* With the record's own configuration, arguments and result; removes the record. `netns_path` may be gone. */
 int cni_detach(struct cni *cni, const char *pod_id, const char *netns_path, int record_dir, const json_t *record, struct error *err);
-int cni_check_pod(struct cni *cni, const char *netns_path, const json_t *record, struct error *err);
 /* Leave it to cni_keep_house to detach these, one after another, then to GC with all that are recorded, and `pod_ids`; and to CHECK the latter's
  * attachments, warning of those that are no longer as they were. */
 void cni_collect(struct cni *cni, const struct strv *orphans, const struct strv *pod_ids);

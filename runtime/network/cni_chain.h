@@ -4,9 +4,9 @@
 
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "runtime/network/cni_config.h"
-#include "runtime/network/json.h"
 
 #define CNI_INTERFACE "eth0"
 

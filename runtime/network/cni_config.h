@@ -7,8 +7,8 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/str.h"
-#include "runtime/network/json.h"
 
 enum { CNI_0_3_0 = 300, CNI_0_3_1 = 301, CNI_0_4_0 = 400, CNI_1_0_0 = 10000, CNI_1_1_0 = 10100 };
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/json.h"
 #include "runtime/network/cni_config.h"
-#include "runtime/network/json.h"
 #include "runtime/network/network.h"
 
 /* The record (record.h) of an attachment before ADD: {"kind": "cni", "pod", "netns", "file", "config", "args", "capabilities"}; ADD's end puts "ips"

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/str.h"
-#include "runtime/network/json.h"
 
 /* Check a plugin's result and bring it to version `to`. A result without cniVersion is of version `to`. ERR_INVALID with what is wrong (no object, an
  * address that is none, an interface index out of range, a version that crisp does not speak). The caller decrefs. */

@@ -56,9 +56,7 @@ keep_advertisements(void)
 int
 host_forward(const char *bridge, bool ipv6, struct error *err)
 {
-    cleanup_free char *route_localnet = str_printf("/proc/sys/net/ipv4/conf/%s/route_localnet", bridge);
     TRY(set_value("/proc/sys/net/ipv4/ip_forward", "1", err));
-    TRY(set_value(route_localnet, "1", err));
     if (!ipv6)
         return 0;
     cleanup_free char *accept_ra = str_printf(CONF6 "/%s/accept_ra", bridge), *accept_dad = str_printf(CONF6 "/%s/accept_dad", bridge);
@@ -68,6 +66,13 @@ host_forward(const char *bridge, bool ipv6, struct error *err)
     /* Until its link-local address has passed duplicate address detection, a bridge asks for no pod's hardware address: two seconds of silence. */
     TRY(set_value(accept_dad, "0", err));
     return set_value(accept_ra, "0", err); /* no pod may be the host's router (CVE-2020-10749) */
+}
+
+int
+host_route_loopback(const char *bridge, bool may, struct error *err)
+{
+    cleanup_free char *route_localnet = str_printf("/proc/sys/net/ipv4/conf/%s/route_localnet", bridge);
+    return set_value(route_localnet, may ? "1" : "0", err);
 }
 
 /* Two networks overlap where they agree in all bits of both masks. */

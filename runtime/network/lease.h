@@ -3,9 +3,9 @@
 
 #include "base/error.h"
 #include "base/id.h"
+#include "base/json.h"
 #include "runtime/network/iface.h"
 #include "runtime/network/ipam.h"
-#include "runtime/network/json.h"
 #include "runtime/network/network.h"
 #include "runtime/network/nft.h"
 

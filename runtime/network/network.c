@@ -141,17 +141,6 @@ network_detach(struct network *n, const struct network_request *request, struct 
     return cni_detach(n->cni, request->pod_id, request->netns_path, request->record_dir, record, err);
 }
 
-int
-network_check(struct network *n, const struct network_request *request, struct error *err)
-{
-    if (builtin_has(n->builtin, request->pod_id))
-        return builtin_check(n->builtin, request->pod_id, err);
-    cleanup_json json_t *record = NULL;
-    if (TRY(record_load(&n->store, request->record_dir, request->pod_id, &record, err)) == 0 || !str_eq(record_string(record, "kind"), "cni"))
-        return 0;
-    return cni_check_pod(n->cni, request->netns_path, record, err);
-}
-
 void
 network_collect(struct network *n, const struct strv *pod_ids)
 {

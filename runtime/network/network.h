@@ -83,9 +83,6 @@ int network_attach(struct network *network, const struct network_request *reques
  * is gone, DEL is called with an empty CNI_NETNS. The record goes last. The built-in network's interfaces go with the namespace itself. */
 int network_detach(struct network *network, const struct network_request *request, struct error *err);
 
-/* CHECK where the recorded configuration's version and plugins know it; 0 when fine or not asked for. */
-int network_check(struct network *network, const struct network_request *request, struct error *err);
-
 /* Drop whatever belongs to pods not in `pod_ids`: leases, nftables elements, and CNI GC where the configuration's version has it (1.1). Called once
  * after recovery. */
 void network_collect(struct network *network, const struct strv *pod_ids);

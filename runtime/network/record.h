@@ -8,8 +8,8 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/str.h"
-#include "runtime/network/json.h"
 #include "runtime/network/syncer.h"
 
 enum { RECORD_BYTES_MAX = 4 << 20 }; /* a configuration list, a result and the capability arguments of thousands of ports */

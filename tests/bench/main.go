@@ -23,6 +23,7 @@ var (
 	pods   = flag.Int("pods", 30, "pods in each round")
 	pause  = flag.Duration("pause", 100*time.Millisecond, "pause between the calls of the second round")
 	idle   = flag.Int("idle-pods", 20, "pods that run while memory is measured")
+	stream = flag.Int64("stream", 1024, "MiB through each kind of stream; 0: none")
 	name   = flag.String("image", "docker.io/library/busybox:latest", "image with sleep and true")
 	daemon = flag.String("daemon", "crispd", "program whose memory is measured")
 	shim   = flag.String("shim", "crisp-monitor", "program of which there is one for each pod")
@@ -249,4 +250,7 @@ func main() {
 		fmt.Printf("%-26s %10.2f %10.2f   %10.2f %10.2f   %8s\n", line.title, median, p95, pausedMedian, pausedP95, text)
 	}
 	b.memory()
+	if *stream > 0 {
+		b.streaming(*stream << 20)
+	}
 }

@@ -88,7 +88,7 @@ func TestBadContainers(t *testing.T) {
 		"unknown capability": {security(func(s *cri.LinuxContainerSecurityContext) {
 			s.Capabilities = &cri.Capability{AddCapabilities: []string{"FLY"}}
 		}), is(codes.InvalidArgument), []string{"FLY"}},
-		"mount source missing":  {mount("/no/such/source", "/mnt"), is(codes.NotFound, codes.InvalidArgument), []string{"/no/such/source"}},
+		"mount source in proc":  {mount("/proc/no-such-source", "/mnt"), is(codes.NotFound, codes.InvalidArgument), []string{"/proc/no-such-source"}},
 		"mount source relative": {mount("relative", "/mnt"), is(codes.InvalidArgument), []string{"relative"}},
 		"mount onto /proc":      {mount(folder, "/proc"), is(codes.InvalidArgument), []string{"/proc"}},
 		"mount into /proc":      {mount(folder, "/proc/sys"), is(codes.InvalidArgument), []string{"/proc/sys"}},
@@ -98,7 +98,7 @@ func TestBadContainers(t *testing.T) {
 		"negative cpu quota":    {limits(&cri.LinuxContainerResources{CpuQuota: -5, CpuPeriod: 100000}), is(codes.InvalidArgument), []string{"quota", "-5"}},
 		"negative cpu shares":   {limits(&cri.LinuxContainerResources{CpuShares: -5}), is(codes.InvalidArgument), []string{"shares", "-5"}},
 		"oom_score_adj":         {limits(&cri.LinuxContainerResources{OomScoreAdj: 1001}), is(codes.InvalidArgument), []string{"1001"}},
-		"cpuset":                {limits(&cri.LinuxContainerResources{CpusetCpus: "100000-"}), is(codes.InvalidArgument), []string{"100000-"}},
+		"cpuset":                {limits(&cri.LinuxContainerResources{CpusetCpus: "100000-"}), is(codes.InvalidArgument, codes.Unimplemented), []string{"cpuset.cpus"}},
 		"log path by ..":        {func(c *cri.ContainerConfig) { c.LogPath = "../escaped.log" }, is(codes.InvalidArgument), []string{"../escaped.log"}},
 		"log path absolute":     {func(c *cri.ContainerConfig) { c.LogPath = "/var/tmp/crisp-escaped.log" }, is(codes.InvalidArgument), []string{"crisp-escaped.log"}},
 		"unknown stop signal":   {func(c *cri.ContainerConfig) { c.StopSignal = 200 }, is(codes.InvalidArgument), []string{"signal"}},

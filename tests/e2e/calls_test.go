@@ -30,6 +30,7 @@ func (c *container) hostPid(t *testing.T) int {
 // 64 calls that wait for containers which do not want to end, and Version still answers within 5 ms. Then a second stop
 // without grace ends them all at once: the earliest end of grace counts.
 func TestVersionWhile64StopsWait(t *testing.T) {
+	needSpeed(t)
 	leaveNothing(t)
 	var stubborn []*container
 	for range 8 {
@@ -244,6 +245,7 @@ func TestFilters(t *testing.T) {
 }
 
 func TestVersionStatusAndRuntimeConfig(t *testing.T) {
+	needNetwork(t)
 	version := must(runtime.Version(soon(t), &cri.VersionRequest{}))(t)
 	if version.RuntimeApiVersion != "v1" || version.RuntimeName != "crisp" || version.RuntimeVersion == "" {
 		t.Errorf("version: %v", version)

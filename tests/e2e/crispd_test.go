@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,6 +42,23 @@ func restartCrispd(t *testing.T) {
 	t.Helper()
 	command(t, os.Getenv("CRISP_TEST_CRISPD"), "stop")
 	startCrispd(t)
+}
+
+// withConfig starts crispd again with more configuration, for as long as the test goes on.
+func withConfig(t *testing.T, toml string) {
+	t.Helper()
+	dropIn := filepath.Join(filepath.Dir(configFile), "config.d", "test.toml")
+	if err := os.MkdirAll(filepath.Dir(dropIn), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dropIn, []byte(toml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		os.Remove(dropIn)
+		restartCrispd(t)
+	})
+	restartCrispd(t)
 }
 
 // dead is also true of a zombie, whose parent may take its time, once its last thread has ended.

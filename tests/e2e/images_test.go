@@ -107,6 +107,15 @@ func TestImageConfiguration(t *testing.T) {
 	if got := p.output(t, config); got != "bye\n77\n/tmp\n" {
 		t.Errorf("command, env, directory and user of the request: %q", got)
 	}
+	config = containerConfig("spec", "true")
+	config.Image = &cri.ImageSpec{Image: imageStatus(t, name).Id, UserSpecifiedImage: name, Annotations: map[string]string{"kept": "yes"}}
+	made := p.create(t, config)
+	for range 2 {
+		if shown := made.status(t).Image; shown.UserSpecifiedImage != name || shown.Annotations["kept"] != "yes" {
+			t.Errorf("the container's image is %v", shown)
+		}
+		restartCrispd(t)
+	}
 	status := imageStatus(t, name)
 	if status.Username != "app" || status.Uid != nil || status.Size == 0 || status.Spec == nil {
 		t.Errorf("%v", status)
@@ -243,6 +252,9 @@ func TestImageFsInfo(t *testing.T) {
 	answer := must(image.ImageFsInfo(soon(t), &cri.ImageFsInfoRequest{}))(t)
 	if len(answer.ImageFilesystems) != 1 || answer.ImageFilesystems[0].UsedBytes.GetValue() < 1<<20 || answer.ImageFilesystems[0].InodesUsed.GetValue() < 10 ||
 		!strings.HasPrefix(answer.ImageFilesystems[0].FsId.GetMountpoint(), rootDir) {
+		t.Errorf("%v", answer)
+	}
+	if of := answer.ContainerFilesystems; len(of) != 1 || of[0].UsedBytes == nil || of[0].InodesUsed == nil || of[0].FsId.GetMountpoint() == "" {
 		t.Errorf("%v", answer)
 	}
 }

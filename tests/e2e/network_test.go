@@ -73,8 +73,33 @@ func TestNetworkOfPods(t *testing.T) {
 
 func environmentBuiltin() bool { return os.Getenv("CRISP_TEST_NETWORK") == "builtin" }
 
+// Where the kernel has no nftables for it, the built-in network says so, carries pods all the same, and promises no host port.
+func TestNetworkWithoutNftables(t *testing.T) {
+	reason := must(networkReason(soon(t)))(t)
+	if reason == "" {
+		t.Skip("the network is whole: hack/test e2e WithoutNftables uml-builtin")
+	}
+	leaveNothing(t)
+	if !strings.Contains(reason, "nftables") {
+		t.Errorf("Status says %q", reason)
+	}
+	p := newPod(t)
+	p.page(t, "there")
+	if got := newPod(t).sleeper(t, "client").sh(t, "wget -q -T 5 -O - http://"+p.status(t).Network.Ip); got != "there\n" {
+		t.Errorf("from pod to pod: %q", got)
+	}
+	if got := command(t, "cat", "/proc/sys/net/ipv4/conf/crisp0/route_localnet"); got != "0\n" {
+		t.Errorf("without a wall before it the node's 127.0.0.1 is reached from the bridge: %s", got)
+	}
+	config := podConfig(t.Name())
+	config.PortMappings = []*cri.PortMapping{{HostPort: 31080, ContainerPort: 80}}
+	_, err := runtime.RunPodSandbox(soon(t), &cri.RunPodSandboxRequest{Config: config})
+	fails(t, err, is(codes.Unavailable), "host port", "nftables")
+}
+
 // To the outside world pods look like the node: it knows no way to them.
 func TestNetworkMasquerade(t *testing.T) {
+	needNetwork(t)
 	leaveNothing(t)
 	log := filepath.Join(t.TempDir(), "access")
 	file := must(os.Create(log))(t)
@@ -105,6 +130,7 @@ print(s.recv(100).decode())`
 
 // Host ports lead to the pod from the node itself (127.0.0.1 too), from outside, and from the pod; with the pod they go.
 func TestNetworkHostPorts(t *testing.T) {
+	needNetwork(t)
 	leaveNothing(t)
 	p := newPod(t, func(c *cri.PodSandboxConfig) {
 		c.PortMappings = []*cri.PortMapping{

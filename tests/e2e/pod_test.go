@@ -183,17 +183,22 @@ var logLine = regexp.MustCompile(`^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (std
 func readLog(t *testing.T, paths ...string) (lines []line) {
 	t.Helper()
 	for _, path := range paths {
-		data := must(os.ReadFile(path))(t)
-		scanner := bufio.NewScanner(bytes.NewReader(data))
-		scanner.Buffer(nil, 1<<20)
-		for scanner.Scan() {
-			part := logLine.FindStringSubmatch(scanner.Text())
-			if part == nil {
-				t.Fatalf("%s: %q is no line of a CRI log", path, scanner.Text())
-			}
-			when := must(time.Parse(time.RFC3339Nano, part[1]))(t)
-			lines = append(lines, line{when, part[2], part[3] == "P", part[4]})
+		lines = append(lines, parseLog(t, path, must(os.ReadFile(path))(t))...)
+	}
+	return lines
+}
+
+func parseLog(t *testing.T, path string, data []byte) (lines []line) {
+	t.Helper()
+	scanner := bufio.NewScanner(bytes.NewReader(data))
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		part := logLine.FindStringSubmatch(scanner.Text())
+		if part == nil {
+			t.Fatalf("%s: %q is no line of a CRI log", path, scanner.Text())
 		}
+		when := must(time.Parse(time.RFC3339Nano, part[1]))(t)
+		lines = append(lines, line{when, part[2], part[3] == "P", part[4]})
 	}
 	return lines
 }

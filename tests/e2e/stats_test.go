@@ -30,10 +30,11 @@ func hasPressure() bool {
 func busyPod(t *testing.T, change ...func(*cri.PodSandboxConfig)) (*pod, *container) {
 	t.Helper()
 	p := newPod(t, change...)
-	config := containerConfig("busy", shell(`head -c 8000000 /dev/urandom >/dev/shm/x; sleep 1000 & sleep 1000 & while :; do :; done`)...)
+	config := containerConfig("busy", shell(`head -c 8000000 /dev/urandom >/dev/shm/x; sleep 1000 & sleep 1000 & touch /busy; while :; do :; done`)...)
 	config.Linux.Resources = &cri.LinuxContainerResources{CpuPeriod: 100000, CpuQuota: 50000, CpuShares: 512, MemoryLimitInBytes: 64 << 20, MemorySwapLimitInBytes: 64 << 20}
 	c := p.run(t, config)
 	p.sleeper(t, "idle")
+	c.sh(t, "while [ ! -e /busy ]; do sleep 0.05; done")
 	time.Sleep(1200 * time.Millisecond)
 	return p, c
 }

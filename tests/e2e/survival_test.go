@@ -250,3 +250,13 @@ func TestSurvivalOfDamagedRecords(t *testing.T) {
 		t.Errorf("crispd did not log a word of pod %s", torn.id)
 	}
 }
+
+// "crispd was restarted, and then no container could be made in a pod that had none."
+func TestSurvivalAPodWithoutContainersTakesOneLater(t *testing.T) {
+	leaveNothing(t)
+	p := newPod(t)
+	restartCrispd(t)
+	if got := p.output(t, containerConfig("main", "echo", "here")); got != "here\n" {
+		t.Errorf("%q", got)
+	}
+}

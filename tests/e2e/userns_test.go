@@ -216,6 +216,33 @@ func TestUserNamespaceVolumes(t *testing.T) {
 	}
 }
 
+// Layers lie on the node once, for pods of all ids.
+func TestUserNamespaceImageVolumes(t *testing.T) {
+	data, many := registry+"/crisp/data:latest", registry+"/crisp/many-layers:latest"
+	pullFor(t, data)
+	pullFor(t, many)
+	leaveNothing(t)
+	own := imageMount(many, "/many", "n")
+	own.UidMappings, own.GidMappings = idRange(0, 300000, 65536), idRange(0, 300000, 65536)
+	volumes := mounting("main", imageMount(data, "/data", ""), imageMount(data, "/part", "models/deep"), imageMount(data, "/dev/small", "models/small"), own)
+	p := newPod(t, usersFrom(300000))
+	c := p.run(t, volumes)
+	c.says(t, "stat -c %u:%g /data /data/models /data/models/small /part /part/weights /dev/small /many /many/last | sort | uniq -c | tr -s ' '", " 8 0:0\n")
+	c.says(t, "cat /part/weights /dev/small /many/last; /data/run; touch /data/x 2>&1; umount /data 2>&1; true",
+		"weights\nsmall\n298\nran\ntouch: /data/x: Read-only file system\numount: can't unmount /data: Operation not permitted\n")
+	newPod(t).run(t, mounting("outer", imageMount(data, "/data", ""))).says(t, "stat -c %u:%g /data/models/small", "0:0\n")
+	newPod(t, usersFrom(400000)).run(t, mounting("other", imageMount(data, "/data", ""))).says(t, "stat -c %u:%g /data/models/small", "0:0\n")
+	shared := newPod(t, func(c *cri.PodSandboxConfig) { c.Linux.SecurityContext.NamespaceOptions.Pid = cri.NamespaceMode_POD })
+	shared.run(t, mounting("shared", imageMount(data, "/data", ""))).says(t, "cat /data/models/small", "small\n")
+	for words, bad := range map[string]*cri.Mount{
+		"namespaces": imageMount(data, "/proc/uptime", "models/small"),
+		"its own":    {Image: spec(data), ContainerPath: "/data", UidMappings: idRange(0, 5, 65536), GidMappings: idRange(0, 5, 65536)},
+	} {
+		_, err := p.tryCreate(t, mounting("bad", bad))
+		fails(t, err, is(codes.InvalidArgument), bad.ContainerPath, words)
+	}
+}
+
 func TestUserNamespaceStreams(t *testing.T) {
 	leaveNothing(t)
 	p := newPod(t, usersFrom(300000))

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -127,6 +128,13 @@ run_tar(struct layer *layer, struct program *p)
 }
 
 static void
+take_down(void)
+{
+    struct error err;
+    (void)file_remove_tree(AT_FDCWD, world, &err);
+}
+
+static void
 set_up(void)
 {
     struct error err = {0};
@@ -135,6 +143,7 @@ set_up(void)
     (void)snprintf(world, sizeof world, "/var/tmp/crisp-fuzz.XXXXXX");
     if (!mkdtemp(world))
         abort();
+    (void)atexit(take_down);
     cleanup_free char *in = str_printf("%s/incoming", world), *out = str_printf("%s/outside", world);
     if (mkdir(in, 0700) < 0 || mkdir(out, 0700) < 0)
         abort();

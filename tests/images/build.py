@@ -180,6 +180,16 @@ def crisp(busybox, work):
     yield "crisp/many-layers:latest", image(*[Layer().dir("n").file(f"n/{i:03}", f"{i}\n").file("n/last", f"{i}\n") for i in range(299)])
     yield "crisp/empty-layer:latest", image(Layer())
 
+    # What has no configuration to run by, for image mounts.
+    data = [
+        Layer().dir("models").file("models/small", "small\n").dir("models/deep").file("models/deep/weights", "weights\n").file("models/gone", "gone\n")
+        .file("run", "#!/bin/sh\necho ran\n", 0o755).symlink("models/latest", "deep").symlink("absolute", "/models/deep").symlink("root", "/")
+        .symlink("up", "../../../../../.."),
+        Layer().whiteout("models/gone").file("models/new", "new\n"),
+    ]
+    yield "crisp/data:latest", Image(data)
+    yield "crisp/data-one:latest", Image(data[:1])
+
     foreign = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xf3\x00" + bytes(44)  # EM_RISCV: nowhere a machine of the tests
     yield "crisp/programs:latest", image(
         Layer().file("bin/foreign", foreign, 0o755).file("bin/not-executable", "#!/bin/sh\n", 0o644)

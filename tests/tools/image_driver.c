@@ -127,7 +127,7 @@ main(int argc, char **argv)
         {"deadline", required_argument, NULL, 'd'},     {"downloads", required_argument, NULL, 'n'},
         {"keep-blobs", no_argument, NULL, 'k'},         {NULL, 0, NULL, 0},
     };
-    struct images_options o = {.parallel_downloads = 4, .state = "/run"};
+    struct images_options o = {.parallel_downloads = 4, .parallel_downloads_per_pull = 4, .stall_seconds = 60, .state = "/run"};
     struct image_auth auth = {0};
     int64_t deadline_ns = INT64_MAX;
     for (int option; (option = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
@@ -140,7 +140,7 @@ main(int argc, char **argv)
         else if (option == 'd')
             deadline_ns = clock_monotonic_ns() + (int64_t)(atof(optarg) * 1e9);
         else if (option == 'n')
-            o.parallel_downloads = atoi(optarg);
+            o.parallel_downloads = o.parallel_downloads_per_pull = atoi(optarg);
         else if (option == 'k')
             o.keep_layer_blobs = true;
         else if (option == 'u') {

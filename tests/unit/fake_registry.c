@@ -71,12 +71,14 @@ hung_up(int fd)
 }
 
 static void
-send_reply(int fd, const struct fake_reply *reply)
+send_reply(int fd, const struct fake_reply *reply, bool only_head)
 {
     sleep_ms(reply->slow_ms);
     cleanup_free char *head = str_printf("HTTP/1.1 %d x\r\nContent-Length: %lld\r\nConnection: close\r\n%s\r\n", reply->status,
                                          (long long)(reply->declared >= 0 ? reply->declared : (int64_t)reply->length), reply->headers);
     send_all(fd, head, strlen(head));
+    if (only_head)
+        return;
     size_t length = reply->cut_at >= 0 && reply->cut_at < (int64_t)reply->length ? (size_t)reply->cut_at : reply->length;
     for (size_t at = 0; at < length && !hung_up(fd);) {
         size_t n = reply->slow_ms && length - at > 1000 ? 1000 : length - at;
@@ -99,7 +101,9 @@ honest_reply(const struct fake_registry *registry, const struct fake_request *re
         reply->status = request->range_start >= 0 ? 206 : 200;
         reply->body = (const char *)d->data + start;
         reply->length = d->length - start;
-        int n = snprintf(reply->headers, sizeof reply->headers, "Content-Type: %s\r\n", d->type);
+        char digest[DIGEST_SIZE];
+        digest_of(NULL, d->data, d->length, digest);
+        int n = snprintf(reply->headers, sizeof reply->headers, "Content-Type: %s\r\nDocker-Content-Digest: %s\r\n", d->type, digest);
         if (reply->status == 206)
             (void)snprintf(reply->headers + n, sizeof reply->headers - (size_t)n, "Content-Range: bytes %zu-%zu/%zu\r\n", start, d->length - 1,
                            d->length);
@@ -133,13 +137,13 @@ answer(struct connection *c, char *text)
     }
     struct fake_reply reply;
     (void)pthread_mutex_lock(&registry->lock);
-    strv_add(&registry->seen, request.path);
+    strv_addf(&registry->seen, "%s %s", request.method, request.path);
     request.number = (unsigned)registry->seen.count;
     honest_reply(registry, &request, &reply);
     if (registry->hook)
         registry->hook(registry->hook_arg, &request, &reply);
     (void)pthread_mutex_unlock(&registry->lock);
-    send_reply(c->fd, &reply);
+    send_reply(c->fd, &reply, str_eq(request.method, "HEAD"));
 }
 
 static void *

@@ -33,7 +33,7 @@ struct fake_registry *fake_registry_start(void);
 void fake_registry_stop(struct fake_registry *registry);
 unsigned fake_registry_port(const struct fake_registry *registry);
 void fake_registry_hook(struct fake_registry *registry, fake_hook *hook, void *arg);
-/* Requests so far whose path contains `part` (NULL: all). */
+/* Requests so far that contain `part` ("GET /v2/…"; NULL: all). */
 unsigned fake_registry_count(struct fake_registry *registry, const char *part);
 /* Connections that are open now. */
 unsigned fake_registry_open(struct fake_registry *registry);

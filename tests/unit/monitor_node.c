@@ -323,6 +323,8 @@ crate_create(struct box *box, struct crate *c, int *failed_op, struct error *err
     for (size_t i = 0; i < 4; i++)
         (void)mkdir(at("containers/%s%s", c->id, parts[i]), 0755);
     c->spec = spec_new();
+    if (c->meanwhile)
+        spec_op(c->spec, SPEC_GATE, .number = {0});
     crate_root(c->spec, c);
     crate_self(c->spec, c);
     spec_op(c->spec, SPEC_WAIT, .number = {0});
@@ -334,6 +336,7 @@ crate_create(struct box *box, struct crate *c, int *failed_op, struct error *err
     const char *log = c->log ? c->log : at("containers/%s/log", c->id);
     cleanup_free char *oom_file = c->memory_limited ? limit_memory(c) : NULL;
     struct link_create create = {.container_id = c->id,
+                                 .hold = -1,
                                  .spec = spec,
                                  .cgroup = c->cgroup,
                                  .target_pid_ns = -1,
@@ -341,9 +344,12 @@ crate_create(struct box *box, struct crate *c, int *failed_op, struct error *err
                                  .new_pid_ns = !c->shared_pid && !c->host_pid,
                                  .log_path = log,
                                  .log_bytes_per_second = c->log_rate,
+                                 .log_buffer_bytes = c->log_buffer,
                                  .oom_file = oom_file,
                                  .tty = c->tty,
-                                 .stdin_open = c->stdin_open};
+                                 .stdin_open = c->stdin_open,
+                                 .meanwhile = c->meanwhile,
+                                 .arg = c->arg};
     pid_t pid;
     return link_create(box->link, &create, &pid, failed_op, err);
 }

@@ -53,7 +53,10 @@ struct crate {
     bool memory_limited;                   /* to 16 MB; memory_cgroup must have said yes */
     const char *environment;               /* one more variable */
     int64_t log_rate;
+    size_t log_buffer; /* nonblocking */
     uid_t uid;
+    int (*meanwhile)(void *arg); /* link_create's; the spec waits for it first of all */
+    void *arg;
     int cgroup;
     struct spec_builder *spec;
 };

@@ -191,6 +191,19 @@ world_unmake(struct world *world)
     strv_free(&world->options.network.builtin_pools);
 }
 
+int
+world_end(struct world *world)
+{
+    if (!world->rt)
+        return 0;
+    const char *left = world_leftovers(world);
+    world_close(world);
+    world_unmake(world);
+    if (*left)
+        print_error("left over:\n%s", left);
+    return *left ? -1 : 0;
+}
+
 struct pod_config *
 world_pod(const struct world *world, const char *name)
 {

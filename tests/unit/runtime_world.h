@@ -22,6 +22,8 @@ void world_close(struct world *world);
 /* Removes the directories; returns what is left over ("" when nothing): mounts, cgroups, netns, monitors, records. Static. */
 const char *world_leftovers(struct world *world);
 void world_unmake(struct world *world);
+/* All of this at the end of a group of tests: -1, and what it is printed, where something is left over. */
+int world_end(struct world *world);
 
 /* A pod named `name`; with the builder's choices of the caller made after it. */
 struct pod_config *world_pod(const struct world *world, const char *name);

@@ -37,12 +37,9 @@ static int
 tear_down(void **state)
 {
     (void)state;
-    if (!world.rt)
-        return 0;
-    (void)pod_remove(world.rt, pod, NULL, NULL);
-    world_close(&world);
-    world_unmake(&world);
-    return 0;
+    if (world.rt)
+        (void)pod_remove(world.rt, pod, NULL, NULL);
+    return world_end(&world);
 }
 
 static struct container_config *
@@ -165,9 +162,6 @@ test_mounts_that_cannot_be(void **state)
     config = container();
     set_mount(config, "/etc/passwd/below", "/data");
     refuse_create(config, ERR_INVALID, "/etc/passwd/below");
-    config = container();
-    set_mount(config, "/not/there", "/data");
-    refuse_create(config, ERR_INVALID, "mount /not/there at /data");
     config = container();
     set_mount(config, "/etc", "/");
     refuse_create(config, ERR_INVALID, "root");

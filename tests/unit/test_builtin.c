@@ -10,8 +10,8 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "network_pod.h"
-#include "runtime/network/json.h"
 
 static bool have_world;
 static struct network *network;

@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "runtime/cgroup.h"
+#include "runtime/cgroup_units.h"
 
 static struct cgroups cgroups;
 static char *parent, *path;
@@ -180,6 +181,51 @@ test_paths_are_clean(void **state)
     assert_null(cgroup_path("/", "/x", NULL));
 }
 
+static void
+test_names_of_slices_and_scopes(void **state)
+{
+    static const char *const bad[] = {"/kubepods/pod1", "pod1",     "-.slice",     ".slice",   "a--b.slice",
+                                      "a-.slice",       "-a.slice", "a/b.service", "a b.slice"};
+    struct error err;
+    (void)state;
+    cleanup_free char *given = slice_path("kubepods-burstable-pod1_2.slice", &err);
+    assert_string_equal(given, "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice");
+    cleanup_free char *by_path = slice_path(given, &err), *below = slice_below("/crisp.slice", "0af1"), *scope = scope_path(below, "77");
+    assert_string_equal(by_path, given);
+    assert_string_equal(below, "/crisp.slice/crisp-0af1.slice");
+    assert_string_equal(scope, "/crisp.slice/crisp-0af1.slice/crisp-77.scope");
+    cleanup_free char *of_scope = cgroup_container_id(scope), *of_path = cgroup_container_id("/crisp/pod/77");
+    assert_string_equal(of_scope, "77");
+    assert_string_equal(of_path, "77");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_null(slice_path(bad[i], &err));
+        assert_int_equal(err.kind, ERR_INVALID);
+    }
+}
+
+static void
+test_an_update_that_is_refused_leaves_all_as_it_was(void **state)
+{
+    (void)state;
+    struct error err;
+    struct resources r = {.memory_limit_bytes = 64 << 20, .cpu_shares = 2048};
+    need_cgroups();
+    if (!cgroups_of(&cgroups, "memory") || !cgroups_of(&cgroups, "cpu"))
+        skip();
+    make();
+    assert_int_equal(cgroup_update(&cgroups, path, &r, &err), 0);
+    r.memory_limit_bytes = 96 << 20;
+    strmap_set(&r.unified, "memory.not-there", "1");
+    assert_int_equal(cgroup_update(&cgroups, path, &r, &err), -1);
+    assert_int_equal(err.kind, ERR_INVALID);
+    strmap_free(&r.unified);
+    bool v2 = cgroups_of(&cgroups, "memory")->unified;
+    cleanup_free char *file = cgroup_file(&cgroups, path, "memory", v2 ? "memory.max" : "memory.limit_in_bytes"), *text = NULL;
+    assert_int_equal(file_read(AT_FDCWD, file, 64, &text, NULL, &err), 0);
+    assert_string_equal(text, "67108864\n");
+    unmake();
+}
+
 int
 main(void)
 {
@@ -189,6 +235,8 @@ main(void)
         cmocka_unit_test(test_a_container_that_made_cgroups_of_its_own_is_removed_with_them),
         cmocka_unit_test(test_limits_are_written_or_refused_with_their_file),
         cmocka_unit_test(test_paths_are_clean),
+        cmocka_unit_test(test_names_of_slices_and_scopes),
+        cmocka_unit_test(test_an_update_that_is_refused_leaves_all_as_it_was),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

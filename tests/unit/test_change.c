@@ -90,15 +90,9 @@ static int
 tear_down(void **state)
 {
     (void)state;
-    if (!world.rt)
-        return 0;
-    const char *left = world_leftovers(&world);
-    world_close(&world);
-    world_unmake(&world);
+    int result = world_end(&world);
     forget();
-    if (*left)
-        print_error("left over:\n%s", left);
-    return *left ? -1 : 0;
+    return result;
 }
 
 static void

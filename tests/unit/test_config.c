@@ -20,16 +20,28 @@ struct sample {
     struct strv list;
     int64_t number;
     bool yes;
+    struct config_tables rooms;
 };
 
+struct room {
+    char *name;
+    int64_t beds;
+};
+
+static const struct config_key room_keys[] = {
+    {"rooms.NAME", "beds", CONFIG_INTEGER, offsetof(struct room, beds), "2", 1, 9, NULL, "How many.", NULL},
+};
+static const struct config_keys rooms = {room_keys, 1, sizeof(struct room)};
+
 static const struct config_key keys[] = {
-    {"", "name", CONFIG_STRING, offsetof(struct sample, name), "crisp", 0, 0, NULL, "A name."},
-    {"", "path", CONFIG_PATH, offsetof(struct sample, path), "/a", 0, 0, NULL, "A path."},
-    {"", "nothing", CONFIG_PATH, offsetof(struct sample, nothing), NULL, 0, 0, NULL, "A path that may be empty."},
-    {"t", "mode", CONFIG_STRING, offsetof(struct sample, mode), "one", 0, 0, "one two", "A choice."},
-    {"t.u", "list", CONFIG_STRINGS, offsetof(struct sample, list), "x y", 0, 0, NULL, "A list."},
-    {"t.u", "number", CONFIG_INTEGER, offsetof(struct sample, number), "5", 1, 9, NULL, "A number."},
-    {"t.u", "yes", CONFIG_BOOLEAN, offsetof(struct sample, yes), "true", 0, 0, NULL, "A switch."},
+    {"", "name", CONFIG_STRING, offsetof(struct sample, name), "crisp", 0, 0, NULL, "A name.", NULL},
+    {"", "path", CONFIG_PATH, offsetof(struct sample, path), "/a", 0, 0, NULL, "A path.", NULL},
+    {"", "nothing", CONFIG_PATH, offsetof(struct sample, nothing), NULL, 0, 0, NULL, "A path that may be empty.", NULL},
+    {"t", "mode", CONFIG_STRING, offsetof(struct sample, mode), "one", 0, 0, "one two", "A choice.", NULL},
+    {"t.u", "list", CONFIG_STRINGS, offsetof(struct sample, list), "x y", 0, 0, NULL, "A list.", NULL},
+    {"t.u", "number", CONFIG_INTEGER, offsetof(struct sample, number), "5", 1, 9, NULL, "A number.", NULL},
+    {"t.u", "yes", CONFIG_BOOLEAN, offsetof(struct sample, yes), "true", 0, 0, NULL, "A switch.", NULL},
+    {"", "rooms", CONFIG_TABLES, offsetof(struct sample, rooms), NULL, 0, 0, NULL, "Rooms.", &rooms},
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 
@@ -119,6 +131,10 @@ mistakes_are_told_with_file_and_line(void **state)
         {"[t.u]\nlist = [1]\n", ":2: list: wants strings only"},
         {"[t.u]\nyes = 1\n", ":2: yes: wants true or false"},
         {"name = \n", ":1: "},
+        {"rooms = 1\n", ":1: rooms: wants tables, found an integer"},
+        {"[rooms]\nred = 1\n", ":2: red: wants a table, found an integer"},
+        {"[rooms.red]\nchairs = 1\n", ":2: unknown key \"rooms.NAME.chairs\""},
+        {"[rooms.red]\nbeds = 10\n", ":2: beds: 10 is not within 1 and 9"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
@@ -150,6 +166,21 @@ drop_ins_come_after_in_the_order_of_their_names(void **state)
     write_file(path, "\nbad = 1\n");
     assert_int_equal(read_text(""), -1);
     assert_non_null(strstr(err.message, "40.toml:2"));
+}
+
+static void
+tables_that_users_name_are_as_many_as_they_write(void **state)
+{
+    (void)state;
+    assert_int_equal(read_text("[rooms.red]\nbeds = 3\n[rooms.\"the blue\"]\n"), 0);
+    assert_int_equal(read_text("[rooms.red]\n[rooms.green]\nbeds = 4\n"), 0);
+    const struct room *room = sample.rooms.items;
+    assert_int_equal(sample.rooms.count, 3);
+    assert_string_equal(room[0].name, "red");
+    assert_int_equal(room[0].beds, 3);
+    assert_string_equal(room[1].name, "the blue");
+    assert_int_equal(room[1].beds, 2);
+    assert_int_equal(room[2].beds, 4);
 }
 
 static void
@@ -222,6 +253,27 @@ values_that_contradict_each_other_are_refused(void **state)
 }
 
 static void
+runtime_handlers_are_checked_and_found_by_their_name(void **state)
+{
+    static const char *const bad[] = {"[runtimes.Kata]\n", "[runtimes.\"\"]\n", "[runtimes.a]\nseccomp_unset = \"sometimes\"\n"};
+    struct configuration configuration;
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_file(file, bad[i]);
+        assert_int_equal(configuration_load(&configuration, file, &err), -1);
+        assert_non_null(strstr(err.message, "runtimes"));
+        configuration_free(&configuration);
+    }
+    write_file(file, "[runtimes.careful]\n[runtimes.fast]\n");
+    assert_int_equal(configuration_load(&configuration, file, &err), 0);
+    assert_int_equal(configuration_check_handler(&configuration, "", &err), 0);
+    assert_int_equal(configuration_check_handler(&configuration, "fast", &err), 0);
+    assert_int_equal(configuration_check_handler(&configuration, "kata", &err), -1);
+    assert_string_equal(err.message, "runtime_handler: there is none named \"kata\"; this node has the default one, careful, fast");
+    configuration_free(&configuration);
+}
+
+static void
 check_config_said_sound_and_then_crispd_did_not_start(void **state)
 {
     static const char *const bad[] = {"[network]\npools = [\"10.0.0.0/33\"]\n", "[network]\npools = [\"10.0.0.0/16\", \"10.1.0.0/16\"]\n",
@@ -269,9 +321,11 @@ main(void)
         TEST(what_is_given_holds),
         TEST(mistakes_are_told_with_file_and_line),
         TEST(drop_ins_come_after_in_the_order_of_their_names),
+        TEST(tables_that_users_name_are_as_many_as_they_write),
         TEST(a_missing_file_is_an_error_only_where_it_was_named),
         TEST(what_is_printed_can_be_read_again),
         TEST(values_that_contradict_each_other_are_refused),
+        TEST(runtime_handlers_are_checked_and_found_by_their_name),
         TEST(check_config_said_sound_and_then_crispd_did_not_start),
         TEST(the_page_for_users_lists_every_key),
     };

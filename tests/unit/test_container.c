@@ -35,15 +35,9 @@ static int
 tear_down(void **state)
 {
     (void)state;
-    if (!world.rt)
-        return 0;
-    (void)pod_remove(world.rt, pod, NULL, NULL);
-    const char *left = world_leftovers(&world);
-    world_close(&world);
-    world_unmake(&world);
-    if (*left)
-        print_error("left over:\n%s", left);
-    return *left ? -1 : 0;
+    if (world.rt)
+        (void)pod_remove(world.rt, pod, NULL, NULL);
+    return world_end(&world);
 }
 
 /* Creates and starts; fails with the error's words. */

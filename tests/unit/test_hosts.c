@@ -14,6 +14,7 @@
 #include "imageservice/pull/hosts.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 static char root[64];
 static struct strv dirs;
@@ -142,6 +143,78 @@ a_mistake_in_the_file_is_an_error_with_file_and_line(void **state)
 }
 
 static void
+write_beside(const char *directory, const char *name, const char *text)
+{
+    struct error err = {0};
+    cleanup_free char *dir = str_printf("%s/certs.d/%s", root, directory), *path = str_printf("%s/%s", dir, name);
+    assert_int_equal(file_mkdirs(dir, 0755, &err), 0);
+    assert_int_equal(file_replace(AT_FDCWD, path, text, strlen(text), 0644, false, &err), 0);
+}
+
+static void
+certificates_as_docker_has_them_are_used_where_no_file_says_more(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct hosts hosts;
+    write_beside("127.0.0.1:5001", "ca.crt", "one");
+    write_beside("127.0.0.1:5001", "b.crt", "two");
+    write_beside("127.0.0.1:5001", "client.cert", "ours");
+    assert_int_equal(hosts_load(&dirs, "127.0.0.1:5001", &hosts, &err), -1);
+    assert_int_equal(err.kind, ERR_PRECONDITION);
+    assert_non_null(strstr(err.message, "client.key"));
+    write_beside("127.0.0.1:5001", "client.key", "ours");
+    assert_int_equal(hosts_load(&dirs, "127.0.0.1:5001", &hosts, &err), 0);
+    assert_int_equal(hosts.count, 1);
+    assert_string_equal(hosts.items[0].base, "https://127.0.0.1:5001/v2");
+    assert_string_equal(hosts.items[0].peer.ca_pem, "two\none\n");
+    assert_non_null(strstr(hosts.items[0].peer.client_cert, "127.0.0.1:5001/client.cert"));
+    assert_non_null(strstr(hosts.items[0].peer.client_key, "127.0.0.1:5001/client.key"));
+    hosts_free(&hosts);
+    write_beside("127.0.0.1_5001_", "hosts.toml", "server = \"http://plain.example\"\n");
+    assert_int_equal(hosts_load(&dirs, "127.0.0.1:5001", &hosts, &err), 0);
+    assert_string_equal(hosts.items[0].base, "http://plain.example/v2");
+    assert_null(hosts.items[0].peer.ca_pem);
+    hosts_free(&hosts);
+}
+
+static void
+docker_io_as_a_server_means_its_registry(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    cleanup_hosts struct hosts hosts;
+    write_hosts("docker.io", "server = \"https://docker.io\"\n[host.\"https://registry-1.docker.io\"]\n");
+    assert_int_equal(hosts_load(&dirs, "docker.io", &hosts, &err), 0);
+    assert_int_equal(hosts.count, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_string_equal(hosts.items[i].base, "https://registry-1.docker.io/v2");
+        assert_null(hosts.items[i].proxied); /* a user's credentials are for it */
+    }
+}
+
+/* crisp-pull's sandbox shows the directories; what they name elsewhere must be known before. */
+static void
+files_that_lie_elsewhere_are_found(void **state)
+{
+    (void)state;
+    cleanup_strv struct strv found = {0};
+    cleanup_free char *elsewhere = str_printf("%s/elsewhere.crt", root), *link = str_printf("%s/certs.d/elsewhere.example/client.key", root);
+    struct error err = {0};
+    assert_int_equal(file_replace(AT_FDCWD, elsewhere, "", 0, 0644, false, &err), 0);
+    write_hosts("elsewhere.example", "ca = \"/etc/pki/root.pem\"\n[host.\"https://m\"]\nca = [\"here.pem\", \"/x/ca.pem\"]\n"
+                                     "client = [[\"/x/c.cert\", \"/x/c.key\"]]\n[host.\"https://m\".header]\nx-path = \"/no/file\"\n");
+    write_beside("elsewhere.example", "here.pem", "");
+    assert_int_equal(symlink(elsewhere, link), 0);
+    hosts_files_elsewhere(&dirs, &found);
+    static const char *const named[] = {"/etc/pki/root.pem", "/x/ca.pem", "/x/c.cert", "/x/c.key"};
+    assert_int_equal(found.count, 5);
+    for (size_t i = 0; i < 4; i++)
+        assert_true(strv_has(&found, named[i]));
+    assert_true(strv_has(&found, elsewhere));
+}
+
+static void
 challenges_are_read(void **state)
 {
     static const struct {
@@ -228,6 +301,9 @@ main(void)
         cmocka_unit_test(mirrors_are_asked_in_the_order_of_the_file_and_the_registry_last),
         cmocka_unit_test(the_default_file_is_for_registries_without_their_own),
         cmocka_unit_test(a_mistake_in_the_file_is_an_error_with_file_and_line),
+        cmocka_unit_test(certificates_as_docker_has_them_are_used_where_no_file_says_more),
+        cmocka_unit_test(docker_io_as_a_server_means_its_registry),
+        cmocka_unit_test(files_that_lie_elsewhere_are_found),
         cmocka_unit_test(challenges_are_read),
         cmocka_unit_test(credentials_go_only_where_they_are_for),
         cmocka_unit_test(the_auth_field_is_user_and_password_in_base64),

@@ -2,6 +2,7 @@
 #include "monitor_node.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -139,6 +140,103 @@ a_command_runs_in_a_container_and_its_tree_dies_at_the_deadline(void **state)
     assert_int_equal(wait_exit(c.id).status, 137);
     assert_int_equal(run_in(&box, &c, (const char *const[]){"true", NULL}, NULL, &status, NULL, &err), -1);
     assert_int_equal(err.kind, ERR_PRECONDITION);
+    crate_delete(&box, &c);
+    pod_down(&box);
+}
+
+/* A client that takes part in a container's stdio, as crispd's session does for it: its ends of the pipes, and a thread that waits. */
+struct client {
+    struct link_attach attach;
+    struct link *link;
+    int in, out; /* -1: not wanted */
+    pthread_t thread;
+    int result;
+    struct error err;
+};
+
+static void *
+wait_attached(void *arg)
+{
+    struct client *client = arg;
+    client->result = link_attach(client->link, &client->attach, &client->err);
+    return NULL;
+}
+
+static void
+client_come(struct client *client, const struct box *box, const struct crate *c, bool speaks)
+{
+    int out[2], in[2] = {-1, -1};
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    assert_int_equal(speaks ? pipe2(in, O_CLOEXEC) : 0, 0);
+    *client = (struct client){
+        .attach = {.container_id = c->id, .stdio = {in[0], out[1], -1}, .console = -1}, .link = box->link, .in = in[1], .out = out[0]};
+    assert_int_equal(pthread_create(&client->thread, NULL, wait_attached, client), 0);
+}
+
+static int
+client_leave(struct client *client)
+{
+    cleanup_closep(&client->in);
+    cleanup_closep(&client->out);
+    (void)pthread_join(client->thread, NULL);
+    return client->result;
+}
+
+static bool
+hears(const struct client *client, int ms)
+{
+    return poll(&(struct pollfd){.fd = client->out, .events = POLLIN}, 1, ms) == 1;
+}
+
+static void
+attached_clients_hear_a_container_and_each_leaves_alone(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    struct error err = {0};
+    struct box box = pod_up();
+    struct crate c = {.command = {"sh", "-c", "while read word; do echo \"<$word>\"; done"}, .stdin_open = true};
+    struct client speaker, listener;
+    char text[8] = "";
+    crate_start(&box, &c);
+    client_come(&listener, &box, &c, false);
+    client_come(&speaker, &box, &c, true);
+    for (int i = 0; i < 500 && !hears(&listener, 10); i++) /* it may come after the word */
+        assert_int_equal(write(speaker.in, "word\n", 5), 5);
+    assert_int_equal(read(listener.out, text, 7), 7);
+    assert_string_equal(text, "<word>\n");
+    assert_true(hears(&speaker, 5000));
+    assert_int_equal(client_leave(&speaker), 0);
+    must(link_kill(box.link, c.id, &err), &err); /* its stdin stays open when a client leaves: it ran until now */
+    assert_int_equal(wait_exit(c.id).status, 137);
+    while (read(listener.out, text, sizeof text) > 0)
+        continue;
+    assert_int_equal(client_leave(&listener), 0);
+    crate_delete(&box, &c);
+    client_come(&speaker, &box, &c, true);
+    assert_int_equal(client_leave(&speaker), -1);
+    assert_int_equal(speaker.err.kind, ERR_NOT_FOUND);
+    pod_down(&box);
+}
+
+static void
+a_client_that_reads_nothing_is_detached(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    struct box box = pod_up();
+    struct crate c = {.command = {"sh", "-c", "read word; seq 1 100000"}, .stdin_open = true};
+    struct client client;
+    crate_start(&box, &c);
+    client_come(&client, &box, &c, true);
+    assert_int_equal(write(client.in, "go\n", 3), 3);
+    (void)pthread_join(client.thread, NULL);
+    assert_int_equal(client.result, -1);
+    assert_int_equal(client.err.kind, ERR_DEADLINE);
+    assert_int_equal(wait_exit(c.id).status, 0);
+    wait_log(&c, "stdout F 100000\n");
+    cleanup_closep(&client.in);
+    cleanup_closep(&client.out);
     crate_delete(&box, &c);
     pod_down(&box);
 }
@@ -458,6 +556,81 @@ a_log_that_cannot_be_opened_fails_the_creation(void **state)
     pod_down(&box);
 }
 
+/* A directory that the container's spec needs, made after the init had time to come and look. */
+static int
+make_source(void *arg)
+{
+    pause_ms(50);
+    return mkdir(arg, 0755);
+}
+
+static void
+the_init_waits_for_what_is_made_meanwhile(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    cleanup_free char *source = str_dup(at("late"));
+    struct box box = pod_up();
+    struct crate c = {.command = {"sleep", "100"}, .bind_source = source, .bind_target = "/late", .meanwhile = make_source, .arg = source};
+    crate_start(&box, &c);
+    struct error err = {0};
+    must(link_kill(box.link, c.id, &err), &err);
+    (void)wait_exit(c.id);
+    crate_delete(&box, &c);
+    pod_down(&box);
+    assert_int_equal(rmdir(source), 0);
+}
+
+static int
+make_nothing(void *arg)
+{
+    (void)arg;
+    return -1;
+}
+
+static void
+what_cannot_be_made_meanwhile_fails_the_creation(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    struct error err = {0};
+    int failed_op;
+    struct box box = pod_up();
+    struct crate c = {.command = {"true"}, .meanwhile = make_nothing};
+    assert_int_equal(crate_create(&box, &c, &failed_op, &err), -1);
+    assert_int_equal(failed_op, 0);
+    assert_int_equal(err.errnum, ECANCELED);
+    crate_gone(&c);
+    pod_down(&box);
+}
+
+static int
+kill_init(void *arg)
+{
+    const struct crate *c = arg;
+    struct error err = {0};
+    cleanup_free char *file = str_printf("%s/%s/cgroup.kill", node.cgroup, c->id);
+    pause_ms(50);
+    must(file_put(AT_FDCWD, file, "1", &err), &err);
+    pause_ms(50);
+    return 0;
+}
+
+static void
+an_init_that_dies_meanwhile_fails_the_creation(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    struct error err = {0};
+    int failed_op;
+    struct box box = pod_up();
+    struct crate c = {.command = {"true"}, .meanwhile = kill_init, .arg = &c};
+    assert_int_equal(crate_create(&box, &c, &failed_op, &err), -1);
+    assert_non_null(strstr(err.message, "before it was created"));
+    crate_gone(&c);
+    pod_down(&box);
+}
+
 int
 main(void)
 {
@@ -467,6 +640,8 @@ main(void)
         cmocka_unit_test(a_mount_that_fails_is_named_and_leaves_nothing),
         cmocka_unit_test(a_pod_that_cannot_be_made_leaves_no_monitor),
         cmocka_unit_test(a_command_runs_in_a_container_and_its_tree_dies_at_the_deadline),
+        cmocka_unit_test(attached_clients_hear_a_container_and_each_leaves_alone),
+        cmocka_unit_test(a_client_that_reads_nothing_is_detached),
         cmocka_unit_test(a_signal_reaches_init),
         cmocka_unit_test(long_lines_are_cut_and_unfinished_ones_marked),
         cmocka_unit_test(a_prompt_without_newline_is_shown),
@@ -480,6 +655,9 @@ main(void)
         cmocka_unit_test(a_killed_monitor_is_seen_and_its_containers_die_with_it),
         cmocka_unit_test(a_pod_that_ends_takes_its_containers_along),
         cmocka_unit_test(a_log_that_cannot_be_opened_fails_the_creation),
+        cmocka_unit_test(the_init_waits_for_what_is_made_meanwhile),
+        cmocka_unit_test(what_cannot_be_made_meanwhile_fails_the_creation),
+        cmocka_unit_test(an_init_that_dies_meanwhile_fails_the_creation),
     };
     return cmocka_run_group_tests(tests, node_up, node_down);
 }

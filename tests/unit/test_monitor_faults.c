@@ -6,13 +6,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+
+#include "base/log.h"
+#include "runtime/hub.h"
+#include "runtime/monitor/stdio.h"
 
 static int
 count_fds(pid_t pid)
@@ -229,16 +237,92 @@ a_full_disk_slows_the_container_and_loses_nothing(void **state)
     assert_int_equal(umount2(at("small"), 0), 0);
 }
 
+static bool
+was_told(const char *words)
+{
+    cleanup_strv struct strv lines = {0};
+    log_recent(&lines);
+    for (size_t i = 0; i < lines.count; i++)
+        if (strstr(lines.items[i], words))
+            return true;
+    return false;
+}
+
+/* The kubelet rotates, or somebody deletes the log to make room: neither waits for the disk that is full, and what was not yet written goes on in the
+ * new file. */
+static void
+a_log_on_a_full_disk_can_be_opened_again(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    struct error err = {0};
+    assert_int_equal(mkdir(at("little"), 0755), 0);
+    assert_int_equal(mount("tmpfs", at("little"), "tmpfs", 0, "size=64k"), 0);
+    struct box box = pod_up();
+    cleanup_free char *log_path = str_dup(at("little/0.log")), *rotated = str_dup(at("little/0.log.1"));
+    struct crate c = {.command = {"sh", "-c", "seq 1 50000"}, .log = log_path};
+    crate_start(&box, &c);
+    for (int i = 0; i < 100 && !was_told("its log waits for space"); i++)
+        pause_ms(20);
+    assert_true(was_told("No space left on device"));
+    assert_int_equal(rename(log_path, rotated), 0);
+    int64_t before = clock_monotonic_ns();
+    must(link_reopen_log(box.link, c.id, &err), &err);
+    assert_true(clock_monotonic_ns() - before < NS_PER_SECOND);
+    assert_int_equal(access(log_path, F_OK), 0);
+    cleanup_free char *old = log_records(rotated);
+    assert_int_equal(unlink(rotated), 0);
+    assert_int_equal(mount(NULL, at("little"), NULL, MS_REMOUNT, "size=64m"), 0);
+    assert_int_equal(wait_exit(c.id).status, 0);
+    wait_log(&c, " 50000\n");
+    cleanup_free char *new = log_records(log_path), *all = str_printf("%s%s", old, new);
+    long expected = 0;
+    for (char *line = all; *line; line = strchr(line, '\n') + 1)
+        assert_int_equal(strtol(line + strlen("stdout F "), NULL, 10), ++expected);
+    assert_int_equal(expected, 50000);
+    for (int i = 0; i < 100 && !was_told("its log is written again"); i++)
+        pause_ms(20);
+    assert_true(was_told("its log is written again"));
+    crate_delete(&box, &c);
+    pod_down(&box);
+    assert_int_equal(umount2(at("little"), 0), 0);
+}
+
+/* A test that fails must not leave it frozen: whoever writes there could not even be killed. */
+static int frozen = -1;
+
+static void
+freeze(int disk)
+{
+    assert_int_equal(ioctl(disk, FIFREEZE, 0), 0);
+    frozen = disk;
+}
+
+static void
+thaw(void)
+{
+    assert_int_equal(ioctl(frozen, FITHAW, 0), 0);
+    (void)close(steal(frozen));
+}
+
+static int
+faults_down(void **state)
+{
+    if (frozen >= 0)
+        thaw();
+    return node_down(state);
+}
+
 /* An ext4 that can be frozen, as a disk that hangs. */
 static int
-frozen_disk_up(void)
+frozen_disk_up(const char *name)
 {
     cleanup_free char *make =
-        str_printf("truncate -s 16M %s/disk && mkfs.ext4 -q -O ^has_journal %s/disk && mkdir %s/hang && mount -o loop %s/disk %s/hang", node.dir,
-                   node.dir, node.dir, node.dir, node.dir);
+        str_printf("cd %s && truncate -s 16M %s.disk && mkfs.ext4 -q -O ^has_journal %s.disk && mkdir %s && mount -o loop %s.disk %s", node.dir, name,
+                   name, name, name, name);
     if (system(make) != 0)
         return -1;
-    return open(at("hang"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return open(at("%s", name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 static void
@@ -247,37 +331,96 @@ a_log_directory_that_hangs_delays_neither_exit_nor_kill_nor_exec(void **state)
     (void)state;
     NEEDS_ROOT();
     struct error err = {0};
-    int disk = frozen_disk_up();
+    int disk = frozen_disk_up("hang");
     if (disk < 0) {
         print_message("skipped: no loop device\n");
         skip();
     }
     struct box box = pod_up();
-    cleanup_free char *log_path = str_dup(at("hang/0.log")), *other_path = str_dup(at("hang/1.log"));
+    cleanup_free char *log_path = str_dup(at("hang/0.log")), *other_path = str_dup(at("hang/1.log")), *flood_path = str_dup(at("hang/2.log"));
     struct crate ends = {.command = {"sh", "-c", "echo first; sleep 0.5; echo second; exit 6"}, .log = log_path};
     struct crate stays = {.command = {"sh", "-c", "while :; do echo tick; sleep 0.01; done"}, .log = other_path};
+    struct crate floods = {.command = {"sh", "-c", "sleep 0.3; yes"}, .log = flood_path};
     crate_start(&box, &ends);
     crate_start(&box, &stays);
+    crate_start(&box, &floods);
     pause_ms(100);
-    assert_int_equal(ioctl(disk, FIFREEZE, 0), 0);
+    long kb = private_kb(box.identity.pid);
+    freeze(disk);
     int64_t before = clock_monotonic_ns();
     struct exit_report report = wait_exit(ends.id);
     assert_int_equal(report.status, 6);
     assert_true(clock_monotonic_ns() - before < 2 * NS_PER_SECOND);
+    long held = private_kb(box.identity.pid) - kb;
+    print_message("logs that hang hold %ld kB\n", held);
+#ifndef __SANITIZE_ADDRESS__
+    assert_true(held < (long)(sizeof(struct block) * BLOCKS_MAX >> 10) + 64);
+#endif
     int status = -1;
     before = clock_monotonic_ns();
     must(run_in(&box, &stays, (const char *const[]){"true", NULL}, NULL, &status, NULL, &err), &err);
     assert_int_equal(status, 0);
     must(link_kill(box.link, stays.id, &err), &err);
+    must(link_kill(box.link, floods.id, &err), &err);
     assert_int_equal(wait_exit(stays.id).status, 137);
+    assert_int_equal(wait_exit(floods.id).status, 137);
     assert_true(clock_monotonic_ns() - before < NS_PER_SECOND);
-    assert_int_equal(ioctl(disk, FITHAW, 0), 0);
-    (void)close(disk);
+    thaw();
     wait_log(&(struct crate){.id = "", .log = log_path}, "second");
     crate_delete(&box, &ends);
     crate_delete(&box, &stays);
+    crate_delete(&box, &floods);
     pod_down(&box);
     assert_int_equal(umount2(at("hang"), 0), 0);
+}
+
+/* It goes on while its log hangs, within its buffer; the log then has lines in their order, and how many bytes are missing where. */
+static void
+a_nonblocking_container_does_not_wait_for_a_log_that_hangs(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    enum { BUFFER = 256 << 10 };
+    int disk = frozen_disk_up("frozen");
+    if (disk < 0) {
+        print_message("skipped: no loop device\n");
+        skip();
+    }
+    struct box box = pod_up();
+    cleanup_free char *log_path = str_dup(at("frozen/0.log"));
+    struct crate c = {.command = {"sh", "-c", "sleep 0.3; seq 1 300000; echo end >&2; exit 6"}, .log = log_path, .log_buffer = BUFFER};
+    crate_start(&box, &c);
+    long kb = private_kb(box.identity.pid);
+    freeze(disk);
+    assert_int_equal(wait_exit(c.id).status, 6);
+    long held = private_kb(box.identity.pid) - kb;
+    print_message("a nonblocking log that hangs holds %ld kB\n", held);
+#ifndef __SANITIZE_ADDRESS__
+    assert_true(held > (BUFFER >> 10) && held < (BUFFER >> 10) + (long)(sizeof(struct block) * (BLOCKS_PER_STREAM + 2) >> 10) + 64);
+#endif
+    thaw();
+    wait_log(&c, " were lost here");
+    pause_ms(200);
+    cleanup_free char *log = log_records(log_path);
+    long last = 0, lost = 0, bytes = 0;
+    for (char *line = log; *line; line = strchr(line, '\n') + 1) {
+        const char *text = line + strlen("stdout F ");
+        if (strncmp(text, "crisp: ", 7) == 0) {
+            lost += strtol(text + 7, NULL, 10);
+            continue;
+        }
+        bytes += strchr(text, '\n') + 1 - text;
+        if (strncmp(line, "stderr", 6) == 0)
+            continue;
+        long number = strtol(text, NULL, 10);
+        assert_true(number > last);
+        last = number;
+    }
+    assert_true(lost > 0);
+    assert_int_equal(bytes + lost, 1988895 + 4); /* 1 … 300000 with their newlines; "end" */
+    crate_delete(&box, &c);
+    pod_down(&box);
+    assert_int_equal(umount2(at("frozen"), 0), 0);
 }
 
 static void
@@ -438,6 +581,84 @@ a_frozen_monitor_is_an_error_and_not_a_hang(void **state)
     crate_gone(&c);
 }
 
+static void *
+kill_nothing(void *link)
+{
+    struct error *err = mem_zalloc(1, sizeof *err);
+    (void)link_kill(link, "nothing", err);
+    return err;
+}
+
+static void
+wait_readable(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&poll_fd, 1, 2000), 1);
+}
+
+/* Damaged, of another version, of a kind that came later: each gets one sentence, and the conversation goes on. */
+static void
+a_request_that_cannot_be_read_is_answered(void **state)
+{
+    (void)state;
+    NEEDS_ROOT();
+    static const struct {
+        unsigned char bytes[12];
+        size_t length;
+        const char *words;
+    } requests[] = {
+        {{2, 0, PROTOCOL_LIST, 0, 9, 0, 0, 0}, 8, "it is of version 2, this crisp speaks 1"},
+        {{1, 0, PROTOCOL_LIST, 0, 9, 0, 0, 0, 1}, 9, "malformed datagram of 9 bytes"},
+        {{1, 0, 200, 0, 9, 0, 0, 0}, 8, "its monitor is older and does not know the request"},
+        {{1, 0, PROTOCOL_END, 0, 9, 0, 0, 0}, 8, ""},
+    };
+    static struct message answer;
+    struct error err = {0};
+    struct box box = pod_up();
+    struct sockaddr_un address;
+    cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    protocol_address(&address, node.state_dir, box.id);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        assert_int_equal(send(fd, requests[i].bytes, requests[i].length, 0), requests[i].length);
+        wait_readable(fd);
+        assert_int_equal(message_receive(fd, &answer, &err), 1);
+        assert_int_equal(answer.type, PROTOCOL_ANSWER);
+        assert_int_equal(answer.serial, 9);
+        assert_int_equal(message_u64(&answer, TAG_ERRNUM) != 0, *requests[i].words != '\0');
+        assert_non_null(strstr(message_string(&answer, TAG_REFUSAL), requests[i].words));
+    }
+    pod_down(&box);
+}
+
+/* The other way round: a monitor of another version answers what we cannot read. */
+static void
+an_answer_that_cannot_be_read_ends_the_call(void **state)
+{
+    (void)state;
+    static const unsigned char answer[] = {2, 0, PROTOCOL_ANSWER, 0, 1, 0, 0, 0};
+    static struct message request;
+    struct error err = {0};
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    struct link *link = hub_add(node.hub, "strange", getpid(), (int)syscall(SYS_pidfd_open, getpid(), 0), ends[0]);
+    assert_int_equal(send(ends[1], answer, sizeof answer, 0), sizeof answer); /* to the first call, before it is made: nobody's */
+    pause_ms(50);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, kill_nothing, link), 0);
+    wait_readable(ends[1]);
+    assert_int_equal(message_receive(ends[1], &request, &err), 1);
+    assert_int_equal(request.serial, 1);
+    assert_int_equal(send(ends[1], answer, sizeof answer, 0), sizeof answer);
+    struct error *failed;
+    assert_int_equal(pthread_join(thread, (void **)&failed), 0);
+    assert_int_equal(failed->kind, ERR_UNSUPPORTED);
+    assert_non_null(strstr(failed->message, "cannot be read"));
+    free(failed);
+    link_free(link);
+    (void)close(ends[1]);
+}
+
 static void
 a_monitor_killed_at_any_moment_leaves_no_process(void **state)
 {
@@ -479,13 +700,17 @@ main(void)
         cmocka_unit_test(nothing_of_the_monitor_leaks_into_a_container),
         cmocka_unit_test(running_out_of_memory_is_told_every_time),
         cmocka_unit_test(a_full_disk_slows_the_container_and_loses_nothing),
+        cmocka_unit_test(a_log_on_a_full_disk_can_be_opened_again),
         cmocka_unit_test(a_log_directory_that_hangs_delays_neither_exit_nor_kill_nor_exec),
+        cmocka_unit_test(a_nonblocking_container_does_not_wait_for_a_log_that_hangs),
         cmocka_unit_test(a_rate_slows_and_drops_nothing),
         cmocka_unit_test(a_large_environment_fits),
         cmocka_unit_test(mounts_pass_both_ways_where_asked),
         cmocka_unit_test(many_execs_at_once_do_not_mix),
         cmocka_unit_test(a_frozen_monitor_is_an_error_and_not_a_hang),
+        cmocka_unit_test(a_request_that_cannot_be_read_is_answered),
+        cmocka_unit_test(an_answer_that_cannot_be_read_ends_the_call),
         cmocka_unit_test(a_monitor_killed_at_any_moment_leaves_no_process),
     };
-    return cmocka_run_group_tests(tests, node_up, node_down);
+    return cmocka_run_group_tests(tests, node_up, faults_down);
 }

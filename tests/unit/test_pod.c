@@ -27,11 +27,7 @@ static int
 tear_down(void **state)
 {
     (void)state;
-    if (!world.rt)
-        return 0;
-    world_close(&world);
-    world_unmake(&world);
-    return 0;
+    return world_end(&world);
 }
 
 static void

@@ -188,13 +188,54 @@ no_damage_makes_it_read_outside(void **state)
         assert_null(spec_check(block, cut));
 }
 
+/* As a crispd of another version sends it: bind /a to /b, groups 10 and 20, exec sh with A=1. It does not change. */
+static void
+an_older_spec_is_understood(void **state)
+{
+    (void)state;
+    static const _Alignas(16) uint32_t old[] = {
+        0x63737063, 1,   296,    3,                                                          /* header of version 1 */
+        12,         216, 224,    0, 0,      0,   0,  0,  1,      0, 0x80000,  0, 0, 0, 0, 0, /* bind */
+        24,         0,   0,      0, 0,      232, 8,  0,  2,      0, 0,        0, 0, 0, 0, 0, /* groups */
+        32,         0,   0,      0, 0,      256, 32, 0,  0,      0, 0,        0, 0, 0, 0, 0, /* exec */
+        0,          0,   0x612f, 0, 0x622f, 0,   10, 20, 0x6873, 0, 0x313d41, 0,             /* "/a" "/b" 10 20 "sh" "A=1" */
+        240,        0,   0,      0, 248,    0,   0,  0,  0,      0,                          /* argv, envp */
+    };
+    /* clang-format off */
+    static const char *const numbers[] = {
+        "write", "sysctl", "unshare", "enter", "hostname", "link-up", "pin-netns", "pod-shm", "propagation", "overlay", "root", "mount", "bind", "shm",
+        "mkdir", "mknod", "symlink", "mask", "readonly", "pivot", "root-readonly", "console", "rlimit", "chdir", "groups", "bounding", "user", "caps",
+        "no-new-privs", "seccomp", "umask", "wait", "exec", "keyring", "image", "gate", "label", "userns", "idmap",
+        "fs-user", "enter-pod",
+    };
+    /* clang-format on */
+    static _Alignas(16) uint32_t newer[sizeof old / sizeof old[0]];
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        assert_string_equal(spec_forms[i].name, numbers[i]);
+    const struct spec *spec = spec_check(old, sizeof old);
+    assert_non_null(spec);
+    assert_int_equal(spec->ops[0].type, SPEC_BIND);
+    assert_string_equal(spec_text(spec, &spec->ops[0], 0), "/a");
+    assert_string_equal(spec_text(spec, &spec->ops[0], 1), "/b");
+    assert_int_equal(spec->ops[0].number[0], SPEC_BIND_READONLY);
+    assert_int_equal(spec->ops[0].number[1], MS_SLAVE);
+    assert_int_equal(((const uint32_t *)spec_list(spec, &spec->ops[1]))[1], 20);
+    const uint64_t *slots = spec_list(spec, &spec->ops[2]);
+    assert_string_equal((const char *)spec + slots[0], "sh");
+    assert_string_equal((const char *)spec + slots[2], "A=1");
+    memcpy(newer, old, sizeof old);
+    newer[1] = SPEC_VERSION + 1;
+    assert_null(spec_check(newer, sizeof newer));
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_built_is_read),      cmocka_unit_test(people_can_read_it),
-        cmocka_unit_test(every_operation_has_a_name), cmocka_unit_test(a_missing_argument_is_found_when_it_is_built),
-        cmocka_unit_test(too_much_is_refused),        cmocka_unit_test(no_damage_makes_it_read_outside),
+        cmocka_unit_test(what_is_built_is_read),       cmocka_unit_test(people_can_read_it),
+        cmocka_unit_test(every_operation_has_a_name),  cmocka_unit_test(a_missing_argument_is_found_when_it_is_built),
+        cmocka_unit_test(too_much_is_refused),         cmocka_unit_test(no_damage_makes_it_read_outside),
+        cmocka_unit_test(an_older_spec_is_understood),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

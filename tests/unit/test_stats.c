@@ -29,28 +29,25 @@ static int
 tear_down(void **state)
 {
     (void)state;
-    if (!world.rt)
-        return 0;
-    const char *left = world_leftovers(&world);
-    world_close(&world);
-    world_unmake(&world);
-    if (*left)
-        print_error("left over:\n%s", left);
-    return *left ? -1 : 0;
+    return world_end(&world);
 }
 
-/* A pod with a container that computes, in a cgroup of its own or in the one that is everybody's. */
 static void
-run_busy(const char *name, bool own_cgroup, char pod[ID_SIZE], char id[ID_SIZE])
+run_pod_in(const char *name, const char *parent, char pod[ID_SIZE])
 {
     struct error err;
     struct pod_config *config = world_pod(&world, name);
-    if (own_cgroup) {
-        free(config->cgroup_parent);
-        config->cgroup_parent = str_printf("%s/%s", world.cgroup, name);
-    }
+    if (parent)
+        config->cgroup_parent = str_printf("%s/%s", world.cgroup, parent);
     if (pod_run(world.rt, config, pod, NULL, &err) < 0)
         fail_msg("%s", err.message);
+}
+
+/* A pod with a container that computes, in a cgroup of its own or in one that it shares. */
+static void
+run_busy(const char *name, const char *parent, char pod[ID_SIZE], char id[ID_SIZE])
+{
+    run_pod_in(name, parent, pod);
     world_run_container(&world, pod, "busy", "sleep 1000 & while :; do :; done", id);
     usleep(700000);
 }
@@ -77,7 +74,7 @@ a_container_that_computes(void **state)
     struct usage_details details;
     if (!world.rt)
         skip();
-    run_busy("computes", false, pod, id);
+    run_busy("computes", NULL, pod, id);
     assert_int_equal(container_stats(world.rt, id, &stats, NULL), 0);
     expect_busy(&stats.usage);
     assert_true(stats.pid > 0 && stats.started_ns > 0);
@@ -95,12 +92,13 @@ static void
 a_pod_with_and_without_a_cgroup_of_its_own(void **state)
 {
     (void)state;
-    char pod[ID_SIZE], id[ID_SIZE];
+    char pod[ID_SIZE], id[ID_SIZE], neighbour[ID_SIZE];
     struct pod_stats stats;
     if (!world.rt)
         skip();
+    run_pod_in("neighbour", "shared", neighbour);
     for (int own = 0; own < 2; own++) {
-        run_busy(own ? "own" : "shared", own != 0, pod, id);
+        run_busy(own ? "own" : "busy", own ? NULL : "shared", pod, id);
         assert_int_equal(pod_stats(world.rt, pod, &stats, NULL), 0);
         assert_int_equal(stats.has_cgroup, own);
         expect_busy(&stats.usage);
@@ -117,6 +115,7 @@ a_pod_with_and_without_a_cgroup_of_its_own(void **state)
         pod_stats_free(&stats);
         assert_int_equal(pod_remove(world.rt, pod, NULL, NULL), 0);
     }
+    assert_int_equal(pod_remove(world.rt, neighbour, NULL, NULL), 0);
 }
 
 static void
@@ -127,7 +126,7 @@ who_asks_twice_at_once_gets_the_same_rate(void **state)
     struct container_stats first, second;
     if (!world.rt)
         skip();
-    run_busy("twice", false, pod, id);
+    run_busy("twice", NULL, pod, id);
     assert_int_equal(container_stats(world.rt, id, &first, NULL), 0);
     assert_int_equal(container_stats(world.rt, id, &second, NULL), 0);
     assert_int_equal(first.usage.nano_cores, second.usage.nano_cores);

@@ -158,9 +158,6 @@ a_pod_without_metadata_or_config_is_invalid(void **state)
     refused(f, ERR_INVALID, "metadata");
     f->request.config = NULL;
     refused(f, ERR_INVALID, "config");
-    f = pod_fixture();
-    f->request.runtime_handler = "kata";
-    refused(f, ERR_INVALID, "kata");
 }
 
 static void
@@ -239,12 +236,19 @@ what_a_pod_asks_of_security_and_crisp_cannot_do_is_refused_by_name(void **state)
     Runtime__V1__SELinuxOption selinux = RUNTIME__V1__SELINUX_OPTION__INIT;
     f->security.selinux_options = &selinux;
     selinux.level = "s0:c1,c2";
-    refused(f, ERR_UNSUPPORTED, "selinux_options");
+    struct pod_config *pod = pod_request_read(&f->request, &err);
+    assert_non_null(pod);
+    assert_string_equal(pod->selinux.level, "s0:c1,c2");
+    pod_config_free(pod);
+    f = pod_fixture();
+    f->security.selinux_options = &selinux;
+    selinux.level = "s0,c1,c2";
+    refused(f, ERR_INVALID, "selinux_options: level \"s0,c1,c2\"");
 
     f = pod_fixture();
     Runtime__V1__SecurityProfile profile = RUNTIME__V1__SECURITY_PROFILE__INIT;
     f->security.seccomp = &profile; /* RuntimeDefault: the kubelet sends it with every pod */
-    struct pod_config *pod = pod_request_read(&f->request, &err);
+    pod = pod_request_read(&f->request, &err);
     assert_non_null(pod);
     pod_config_free(pod);
     profile.profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost;
@@ -554,8 +558,8 @@ what_crisp_cannot_enforce_is_refused_by_name(void **state)
     Runtime__V1__SELinuxOption selinux = RUNTIME__V1__SELINUX_OPTION__INIT;
     f->security.selinux_options = &selinux;
     container_config_free(accepted(f));
-    selinux.type = "spc_t";
-    container_refused(f, ERR_UNSUPPORTED, "selinux_options");
+    selinux.type = "spc_t\",context=\"x";
+    container_refused(f, ERR_INVALID, "selinux_options: type");
     f->security.selinux_options = NULL;
     Runtime__V1__CDIDevice cdi = RUNTIME__V1__CDIDEVICE__INIT;
     f->config.cdi_devices = (Runtime__V1__CDIDevice *[]){&cdi};
@@ -567,11 +571,10 @@ what_crisp_cannot_enforce_is_refused_by_name(void **state)
 }
 
 static void
-mounts_are_read_and_those_of_images_refused_by_name(void **state)
+mounts_are_read(void **state)
 {
     struct container_fixture *f = *state;
     Runtime__V1__Mount mount = RUNTIME__V1__MOUNT__INIT;
-    Runtime__V1__ImageSpec image = RUNTIME__V1__IMAGE_SPEC__INIT;
     Runtime__V1__IDMapping map = RUNTIME__V1__IDMAPPING__INIT;
     f->config.mounts = (Runtime__V1__Mount *[]){&mount};
     f->config.n_mounts = 1;
@@ -586,9 +589,6 @@ mounts_are_read_and_those_of_images_refused_by_name(void **state)
     assert_true(c->mounts[0].readonly);
     assert_int_equal(c->mounts[0].propagation, PROPAGATION_HOST_TO_CONTAINER);
     container_config_free(c);
-    mount.image = &image;
-    container_refused(f, ERR_UNSUPPORTED, "mounts: image");
-    mount.image = NULL;
     mount.uidmappings = (Runtime__V1__IDMapping *[]){&map};
     mount.n_uidmappings = 1;
     map.container_id = 7;
@@ -597,12 +597,53 @@ mounts_are_read_and_those_of_images_refused_by_name(void **state)
     assert_int_equal(c->mounts[0].maps.uids[0].container_id, 7);
     container_config_free(c);
     mount.n_uidmappings = 0;
-    mount.mount_options = (const char *[]){"noexec"};
+    mount.mount_options = (const char *[]){"noexec", "nosuid", "nodev"};
+    mount.n_mount_options = 3;
+    c = accepted(f);
+    assert_true(c->mounts[0].noexec && c->mounts[0].nosuid && c->mounts[0].nodev);
+    container_config_free(c);
+    mount.mount_options = (const char *[]){"size=5"};
     mount.n_mount_options = 1;
-    container_refused(f, ERR_UNSUPPORTED, "mount_options");
+    container_refused(f, ERR_UNSUPPORTED, "/data: option \"size=5\"");
     mount.n_mount_options = 0;
     mount.propagation = (Runtime__V1__MountPropagation)9;
     container_refused(f, ERR_INVALID, "propagation");
+}
+
+static void
+an_image_is_mounted_in_place_of_a_host_path_and_beneath_its_root(void **state)
+{
+    struct container_fixture *f = *state;
+    Runtime__V1__ImageSpec image = RUNTIME__V1__IMAGE_SPEC__INIT;
+    Runtime__V1__Mount mount = RUNTIME__V1__MOUNT__INIT;
+    f->config.mounts = (Runtime__V1__Mount *[]){&mount};
+    f->config.n_mounts = 1;
+    mount.container_path = "/data";
+    mount.image = &image;
+    const struct {
+        const char *name, *host_path, *sub_path;
+        Runtime__V1__MountPropagation propagation;
+        enum error_kind kind;
+        const char *words;
+    } cases[] = {
+        {"", "", "", 0, ERR_INVALID, "names none"},
+        {"data", "/srv", "", 0, ERR_INVALID, "/srv"},
+        {"data", "", "/etc", 0, ERR_INVALID, "/etc"},
+        {"data", "", "a/../../etc", 0, ERR_INVALID, "a/../../etc"},
+        {"data", "", "", RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL, ERR_INVALID, "propagated"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        image.image = cases[i].name;
+        mount.host_path = cases[i].host_path;
+        mount.image_sub_path = cases[i].sub_path;
+        mount.propagation = cases[i].propagation;
+        struct container_config *c = accepted(f);
+        assert_int_equal(container_request_find_images(c, &f->request, NULL, &err), -1);
+        assert_int_equal(err.kind, cases[i].kind);
+        assert_non_null(strstr(err.message, "mount at /data"));
+        assert_non_null(strstr(err.message, cases[i].words));
+        container_config_free(c);
+    }
 }
 
 static void
@@ -709,7 +750,8 @@ main(void)
         CONTAINER(the_user_is_the_requests_else_the_images),
         CONTAINER(seccomp_is_read_from_both_fields),
         CONTAINER(what_crisp_cannot_enforce_is_refused_by_name),
-        CONTAINER(mounts_are_read_and_those_of_images_refused_by_name),
+        CONTAINER(mounts_are_read),
+        CONTAINER(an_image_is_mounted_in_place_of_a_host_path_and_beneath_its_root),
         CONTAINER(namespaces_of_the_host_are_the_pods_to_grant),
         CONTAINER(the_same_request_is_known_again_and_another_is_not),
         CONTAINER(lists_have_a_largest_length),
