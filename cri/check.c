@@ -63,12 +63,6 @@ check_seconds(int64_t seconds, const char *what, int64_t *out_ns, struct error *
 }
 
 int
-refuse_unbuilt(const char *field, struct error *err)
-{
-    return error_set(err, ERR_UNSUPPORTED, "%s: not implemented in crisp %s", field, CRISP_VERSION);
-}
-
-int
 forgive_absence(struct error *err)
 {
     if (err->kind != ERR_NOT_FOUND)

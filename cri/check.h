@@ -18,8 +18,5 @@ int check_line(const char *text, int blanks, const char *what, struct error *err
 /* Seconds of a request as nanoseconds, at most INT64_MAX / 2 of them, so that a clock can be added. ERR_INVALID when negative. */
 int check_seconds(int64_t seconds, const char *what, int64_t *out_ns, struct error *err);
 
-/* For what a request asks and a later version of crisp may do: always -1, ERR_UNSUPPORTED naming the field. */
-int refuse_unbuilt(const char *field, struct error *err);
-
 /* For calls to which absence is no failure: 0 and no error any more where `err` says that something is not there, else -1. */
 int forgive_absence(struct error *err);

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "cri/check.h"
 #include "cri/convert.h"
+#include "cri/id_mappings.h"
 #include "cri/limits.h"
 #include "cri/pod_request.h"
 #include "cri/security.h"
@@ -88,8 +89,6 @@ static int
 read_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct error *err)
 {
     static const enum mount_propagation propagations[] = {PROPAGATION_PRIVATE, PROPAGATION_HOST_TO_CONTAINER, PROPAGATION_BIDIRECTIONAL};
-    if (in->n_uidmappings || in->n_gidmappings)
-        return refuse_unbuilt("mounts: uidMappings and gidMappings", err);
     if ((unsigned)in->propagation >= sizeof propagations / sizeof *propagations)
         return error_set(err, ERR_INVALID, "mounts: %s: unknown propagation %d", in->container_path, (int)in->propagation);
     *out = (struct mount_request){
@@ -100,6 +99,8 @@ read_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct error
         .selinux_relabel = in->selinux_relabel,
         .propagation = propagations[in->propagation],
     };
+    TRY(id_mappings_read(&out->maps.uids, &out->maps.uid_count, in->uidmappings, in->n_uidmappings, "mounts: uidMappings", err));
+    TRY(id_mappings_read(&out->maps.gids, &out->maps.gid_count, in->gidmappings, in->n_gidmappings, "mounts: gidMappings", err));
     TRY(check_count(in->n_mount_options, "mounts: mount_options", err));
     for (size_t i = 0; i < in->n_mount_options; i++)
         TRY(mount_option(out, in->mount_options[i], err));

@@ -5,6 +5,7 @@
 #include "cri/check.h"
 #include "cri/convert.h"
 #include "cri/handlers.h"
+#include "cri/id_mappings.h"
 #include "cri/select.h"
 #include "imageservice/imageservice.h"
 #include "runtime/runtime.h"
@@ -67,6 +68,8 @@ mounts_write(struct call *call, const struct container_config *config, Runtime__
         out->mounts[i]->readonly = mount->readonly;
         out->mounts[i]->recursive_read_only = mount->recursive_read_only;
         out->mounts[i]->propagation = propagations[mount->propagation];
+        out->mounts[i]->n_uidmappings = id_mappings_write(call, mount->maps.uids, mount->maps.uid_count, &out->mounts[i]->uidmappings);
+        out->mounts[i]->n_gidmappings = id_mappings_write(call, mount->maps.gids, mount->maps.gid_count, &out->mounts[i]->gidmappings);
         out->mounts[i]->selinux_relabel = mount->selinux_relabel;
         out->mounts[i]->image_sub_path = mount->image_sub_path;
         if (!str_empty(mount->image))

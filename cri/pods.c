@@ -4,8 +4,10 @@
 #include "cri/configuration.h"
 #include "cri/convert.h"
 #include "cri/handlers.h"
+#include "cri/id_mappings.h"
 #include "cri/pod_request.h"
 #include "cri/select.h"
+#include "runtime/idmap.h"
 #include "runtime/runtime.h"
 
 int
@@ -107,6 +109,16 @@ network_write(struct call *call, const struct strv *ips)
     return out;
 }
 
+static Runtime__V1__UserNamespace *
+userns_write(struct call *call, const struct id_maps *maps)
+{
+    Runtime__V1__UserNamespace *out = answer_new(call, &runtime__v1__user_namespace__descriptor);
+    out->mode = idmap_is_set(maps) ? RUNTIME__V1__NAMESPACE_MODE__POD : RUNTIME__V1__NAMESPACE_MODE__NODE;
+    out->n_uids = id_mappings_write(call, maps->uids, maps->uid_count, &out->uids);
+    out->n_gids = id_mappings_write(call, maps->gids, maps->gid_count, &out->gids);
+    return out;
+}
+
 static Runtime__V1__LinuxPodSandboxStatus *
 linux_write(struct call *call, const struct pod_config *pod)
 {
@@ -122,6 +134,7 @@ linux_write(struct call *call, const struct pod_config *pod)
     out->namespaces->options->network = modes[pod->network];
     out->namespaces->options->pid = modes[pod->pid];
     out->namespaces->options->ipc = modes[pod->ipc];
+    out->namespaces->options->userns_options = userns_write(call, &pod->userns);
     return out;
 }
 

@@ -7,6 +7,8 @@
 #include "base/cleanup.h"
 #include "cri/check.h"
 #include "cri/convert.h"
+#include "cri/id_mappings.h"
+#include "runtime/idmap.h"
 #include "runtime/seccomp.h"
 #include "runtime/selinux.h"
 
@@ -59,13 +61,34 @@ check_users(const Runtime__V1__Int64Value *user, const Runtime__V1__Int64Value *
 /* ---- pods ---- */
 
 static int
-refuse_user_namespace(const Runtime__V1__UserNamespace *in, struct error *err)
+read_user_namespace(struct id_maps *maps, const Runtime__V1__UserNamespace *in, struct error *err)
 {
-    if (!in || in->mode == RUNTIME__V1__NAMESPACE_MODE__NODE)
+    if (in->mode == RUNTIME__V1__NAMESPACE_MODE__NODE) {
+        if (in->n_uids + in->n_gids)
+            return error_set(err, ERR_INVALID, "userns_options: mode NODE goes without uids and gids");
         return 0;
+    }
     if (in->mode != RUNTIME__V1__NAMESPACE_MODE__POD)
         return error_set(err, ERR_INVALID, "userns_options: mode must be POD or NODE");
-    return refuse_unbuilt("userns_options: mode POD", err);
+    if (in->n_uids + in->n_gids == 0)
+        return error_set(err, ERR_INVALID, "userns_options: mode POD needs uids and gids");
+    TRY(id_mappings_read(&maps->uids, &maps->uid_count, in->uids, in->n_uids, "userns_options: uids", err));
+    return id_mappings_read(&maps->gids, &maps->gid_count, in->gids, in->n_gids, "userns_options: gids", err);
+}
+
+/* A container has no user namespace of its own: it says nothing about it, or what the pod was told. */
+static int
+check_user_namespace(const Runtime__V1__UserNamespace *in, const struct pod_config *pod, struct error *err)
+{
+    struct id_maps maps = {0};
+    if (!in)
+        return 0;
+    int result = read_user_namespace(&maps, in, err);
+    if (result == 0 && !idmap_equal(&maps, &pod->userns))
+        result = error_set(err, ERR_INVALID, "userns_options: they are not the pod's");
+    free(maps.uids);
+    free(maps.gids);
+    return result;
 }
 
 static int
@@ -97,7 +120,7 @@ read_pod_namespaces(struct pod_config *pod, const Runtime__V1__NamespaceOption *
     TRY(pid_mode(in->pid, &pod->pid, err));
     if (pod->pid == NAMESPACE_TARGET)
         return error_set(err, ERR_INVALID, "namespace_options: pid must not be TARGET for a pod");
-    return refuse_user_namespace(in->userns_options, err);
+    return in->userns_options ? read_user_namespace(&pod->userns, in->userns_options, err) : 0;
 }
 
 #pragma GCC diagnostic push
@@ -141,7 +164,7 @@ read_container_namespaces(struct container_config *container, const Runtime__V1_
     TRY(pod_or_node(in->network, "network", &network, err));
     TRY(pod_or_node(in->ipc, "ipc", &ipc, err));
     TRY(pid_mode(in->pid, &container->pid, err));
-    TRY(refuse_user_namespace(in->userns_options, err));
+    TRY(check_user_namespace(in->userns_options, pod, err));
     if (network == NAMESPACE_NODE && pod->network != NAMESPACE_NODE)
         return error_set(err, ERR_INVALID, "namespace_options: network is NODE, but the pod has a network of its own");
     if (ipc == NAMESPACE_NODE && pod->ipc != NAMESPACE_NODE)

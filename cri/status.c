@@ -81,6 +81,7 @@ handler_write(struct call *call, const char *name)
     out->name = name;
     out->features = answer_new(call, &runtime__v1__runtime_handler_features__descriptor);
     out->features->recursive_read_only_mounts = true; /* mount_setattr is in every kernel crisp runs on */
+    out->features->user_namespaces = runtime_has_userns(call->services->runtime);
     return out;
 }
 
@@ -97,6 +98,7 @@ handlers_write(struct call *call, Runtime__V1__StatusResponse *out)
     out->features = answer_new(call, &runtime__v1__runtime_features__descriptor);
     out->features->supplemental_groups_policy = true;
     out->features->mount_options = true;
+    out->features->user_namespaces_host_network = runtime_has_userns(call->services->runtime);
 }
 
 static json_t *value_of(const struct config_key *key, const void *configuration);

@@ -35,6 +35,13 @@ static const struct field port_list[] = {F_UP_TO(network_port, protocol, NETWORK
                                          F(network_port, host_port, U16), F(network_port, host_ip, STRING)};
 static const struct fields port_fields = FIELDS(struct network_port, port_list);
 
+static const struct field id_mapping_list[] = {F(id_mapping, host_id, U32), F(id_mapping, container_id, U32), F(id_mapping, length, U32)};
+static const struct fields id_mapping_fields = FIELDS(struct id_mapping, id_mapping_list);
+
+static const struct field id_maps_list[] = {F_ARRAY(id_maps, uids, uid_count, id_mapping_fields),
+                                            F_ARRAY(id_maps, gids, gid_count, id_mapping_fields)};
+static const struct fields id_maps_fields = FIELDS(struct id_maps, id_maps_list);
+
 static const struct field selinux_list[] = {F(selinux_options, user, STRING), F(selinux_options, role, STRING), F(selinux_options, type, STRING),
                                             F(selinux_options, level, STRING)};
 static const struct fields selinux_fields = FIELDS(struct selinux_options, selinux_list);
@@ -74,6 +81,7 @@ static const struct field pod_config_list[] = {
     F_UP_TO(pod_config, network, NAMESPACE_TARGET),
     F_UP_TO(pod_config, pid, NAMESPACE_TARGET),
     F_UP_TO(pod_config, ipc, NAMESPACE_TARGET),
+    F_IN(pod_config, userns, id_maps_fields),
     F(pod_config, mac, STRING),
     F(pod_config, ip, STRING),
     F(pod_config, ingress_bits, I64),
@@ -95,7 +103,8 @@ static const struct field mount_list[] = {F(mount_request, container_path, STRIN
                                           F(mount_request, nodev, BOOL),
                                           F(mount_request, noexec, BOOL),
                                           F(mount_request, selinux_relabel, BOOL),
-                                          F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL)};
+                                          F_UP_TO(mount_request, propagation, PROPAGATION_BIDIRECTIONAL),
+                                          F_IN(mount_request, maps, id_maps_fields)};
 static const struct fields mount_fields = FIELDS(struct mount_request, mount_list);
 
 static const struct field device_list[] = {F(device_request, container_path, STRING),

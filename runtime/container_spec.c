@@ -12,6 +12,7 @@
 
 #include "runtime/caps.h"
 #include "runtime/env.h"
+#include "runtime/idmap.h"
 #include "runtime/seccomp.h"
 #include "runtime/selinux.h"
 
@@ -23,6 +24,25 @@ pod_hostname(const struct pod_config *config)
         return str_dup(config->hostname);
     (void)gethostname(name, sizeof name - 1);
     return str_dup(name);
+}
+
+enum namespace_mode
+container_pid_mode(const struct container *c)
+{
+    return c->config->pid == NAMESPACE_POD ? c->pod->config->pid : c->config->pid;
+}
+
+bool
+container_enters(const struct container *c)
+{
+    enum namespace_mode mode = container_pid_mode(c);
+    return idmap_is_set(&c->pod->config->userns) || mode == NAMESPACE_POD || mode == NAMESPACE_TARGET;
+}
+
+bool
+container_pivots_early(const struct container *c)
+{
+    return container_enters(c) && !idmap_is_set(&c->pod->config->userns);
 }
 
 /* A process that writes itself into v1's tasks while it has one thread is not made to wait, as any other that moves is (10 ms); the unified hierarchy
@@ -85,8 +105,14 @@ add_overlay(const struct runtime *rt, const struct container *c, struct spec_bui
     cleanup_free char *labelled = mount_options_labelled(options.data, c->mount_label);
     if (!fits || strlen(labelled) > OVERLAY_OPTIONS_MAX)
         return overlay_too_long(layers->count, err);
+    if (idmap_is_set(&c->pod->config->userns)) {
+        spec_op(b, SPEC_IDMAP, .text = {rt->options.layers_dir});
+        spec_op(b, SPEC_IDMAP, .text = {rt->skeleton_dir});
+    }
     spec_op(b, SPEC_OVERLAY, .text = {rt->options.layers_dir, rt->rootfs_dir, labelled});
     spec_op(b, SPEC_ROOT, .text = {rt->rootfs_dir});
+    if (idmap_is_set(&c->pod->config->userns))
+        spec_op(b, SPEC_FS_USER, .number = {(uint64_t)idmap_uid(&c->pod->config->userns, 0), (uint64_t)idmap_gid(&c->pod->config->userns, 0)});
     return 0;
 }
 
@@ -182,20 +208,22 @@ add_init(struct runtime *rt, const struct container *c, const struct devices *de
     set_oom_score(rt, c, b);
     add_profile(c, b);
     add_label(c, b);
+    add_limits(rt, b);
     spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWNS});
     spec_op(b, SPEC_PROPAGATION, .text = {"/"}, .number = {MS_SLAVE | MS_REC});
     TRY(add_overlay(rt, c, b, err));
     spec_op(b, SPEC_GATE, .number = {0});
     join_cgroups(rt, c->cgroup, b);
-    spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWCGROUP});
+    if (!idmap_is_set(&c->pod->config->userns))
+        spec_op(b, SPEC_UNSHARE, .number = {CLONE_NEWCGROUP});
     for (size_t i = 0; i < config->volumes.count; i++)
         spec_op(b, SPEC_MKDIR, .text = {config->volumes.items[i]}, .number = {0755});
     TRY(mounts_compile(rt, c, devices, b, err));
     add_proc_paths(config, c->mount_label, b);
-    spec_op(b, SPEC_PIVOT, .number = {0});
+    if (!container_pivots_early(c))
+        spec_op(b, SPEC_PIVOT, .number = {0});
     if (config->tty)
         spec_op(b, SPEC_CONSOLE, .number = {(uint64_t)c->credentials.uid});
-    add_limits(rt, b);
     spec_op(b, SPEC_CHDIR, .text = {str_empty(config->working_dir) ? "/" : config->working_dir}, .number = {1, 0, 0});
     if (config->readonly_rootfs)
         spec_op(b, SPEC_ROOT_READONLY, .number = {0});
@@ -227,10 +255,10 @@ add_exec(struct runtime *rt, const struct container *c, const struct strv *comma
     set_oom_score(rt, c, b);
     add_profile(c, b);
     add_label(c, b);
-    spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP});
+    add_limits(rt, b);
+    spec_op(b, SPEC_SETNS, .number = {CLONE_NEWNS | CLONE_NEWCGROUP, (uint64_t)idmap_uid(&c->pod->config->userns, c->credentials.uid)});
     if (tty)
         spec_op(b, SPEC_CONSOLE, .number = {(uint64_t)c->credentials.uid});
-    add_limits(rt, b);
     spec_op(b, SPEC_CHDIR, .text = {str_empty(config->working_dir) ? "/" : config->working_dir}, .number = {0});
     TRY(add_identity(rt, c, b, err));
     TRY(seccomp_add(rt->seccomp, c->credentials.filter, b, err));

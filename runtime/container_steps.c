@@ -18,6 +18,7 @@
 #include "runtime/change.h"
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
+#include "runtime/idmap.h"
 #include "runtime/janitor.h"
 #include "runtime/records.h"
 #include "runtime/seccomp.h"
@@ -58,10 +59,28 @@ undo_layers(struct making *m)
         m->rt->options.release_layers(m->rt->options.arg, m->container->id);
 }
 
+/* The kernel would say "Invalid argument". */
+static int
+check_mapped(const struct container *c, struct error *err)
+{
+    const struct id_maps *maps = &c->pod->config->userns;
+    const struct credentials *who = &c->credentials;
+    int64_t group;
+    if (idmap_uid(maps, who->uid) == NO_ID)
+        return error_set(err, ERR_INVALID, "user %lld is not in the pod's user namespace", (long long)who->uid);
+    if (idmap_gid(maps, who->gid) == NO_ID)
+        return error_set(err, ERR_INVALID, "group %lld is not in the pod's user namespace", (long long)who->gid);
+    for (size_t i = 0; i < who->groups.count; i++)
+        if (str_to_i64(who->groups.items[i], "group", &group, NULL) == 0 && idmap_gid(maps, group) == NO_ID)
+            return error_set(err, ERR_INVALID, "group %lld is not in the pod's user namespace", (long long)group);
+    return 0;
+}
+
 static int
 make_user(struct making *m, struct error *err)
 {
-    return user_resolve(m->rt->options.layers_dir, m->container->config, &m->container->credentials, err);
+    TRY(user_resolve(m->rt->options.layers_dir, m->container->config, &m->container->credentials, err));
+    return check_mapped(m->container, err);
 }
 
 /* Nothing confines a privileged container. */
@@ -261,6 +280,8 @@ container_launch_error(const struct spec_builder *spec, int failed_op, struct er
     if (failed_op < 0)
         return -1;
     cleanup_free char *words = spec_explain(spec, (size_t)failed_op);
+    if (err && err->errnum == EOPNOTSUPP && spec_type(spec, (size_t)failed_op) == SPEC_BIND)
+        (void)error_set(err, ERR_INVALID, "its file system cannot map ids");
     if (err && (err->kind == ERR_NOT_FOUND || err->kind == ERR_DENIED || err->kind == ERR_EXISTS || err->errnum == ENOEXEC))
         error_as(err, ERR_INVALID);
     return error_prefix(err, "%s", words);
@@ -279,17 +300,11 @@ target_pid(struct runtime *rt, const struct container *c, struct error *err)
     return pid > 0 ? pid : error_set(err, ERR_PRECONDITION, "target %s: it does not run", c->config->target_id);
 }
 
-/* POD means: as the pod has it. */
-static enum namespace_mode
-pid_mode(const struct container *c)
-{
-    return c->config->pid == NAMESPACE_POD ? c->pod->config->pid : c->config->pid;
-}
-
 static int
 choose_pids(struct runtime *rt, const struct container *c, struct link_create *create, struct error *err)
 {
-    enum namespace_mode mode = pid_mode(c);
+    enum namespace_mode mode = container_pid_mode(c);
+    create->enters = container_enters(c);
     create->target_pid_ns = -1;
     create->host_pid = mode == NAMESPACE_NODE;
     create->new_pid_ns = mode == NAMESPACE_CONTAINER;

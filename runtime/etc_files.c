@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "runtime/idmap.h"
 
 enum { HOST_FILE_MAX = 1 << 20 };
 
@@ -92,6 +93,17 @@ write_all(int dir, const struct pod_config *config, const char *hostname, const 
     return write_resolv_conf(dir, config, err);
 }
 
+/* To the pod's root, who may write there. */
+static int
+give(int dir, const struct pod_config *config, struct error *err)
+{
+    static const char *const names[] = {"hosts", "hostname", "resolv.conf"};
+    for (size_t i = 0; idmap_is_set(&config->userns) && i < sizeof names / sizeof *names; i++)
+        if (fchownat(dir, names[i], (uid_t)idmap_uid(&config->userns, 0), (gid_t)idmap_gid(&config->userns, 0), AT_SYMLINK_NOFOLLOW) < 0)
+            return error_errno(err, errno, "give %s to the pod's root", names[i]);
+    return 0;
+}
+
 int
 etc_files_make(const char *etc_dir, const char *id, const struct pod_config *config, const char *hostname, const struct strv *ips, struct error *err)
 {
@@ -99,7 +111,7 @@ etc_files_make(const char *etc_dir, const char *id, const struct pod_config *con
     if (mkdir(path, 0755) < 0)
         return error_errno(err, errno, "make directory %s", path);
     cleanup_close int dir = file_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, err);
-    if (dir >= 0 && write_all(dir, config, hostname, ips, err) == 0)
+    if (dir >= 0 && write_all(dir, config, hostname, ips, err) == 0 && give(dir, config, err) == 0)
         return 0;
     etc_files_remove(etc_dir, id);
     return -1;

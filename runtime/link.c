@@ -372,7 +372,7 @@ static int
 send_create(struct exchange *x, const struct link_create *create, int gate[2], struct error *err)
 {
     uint64_t flags = (create->tty ? FLAG_TTY : 0U) | (create->stdin_open ? FLAG_STDIN_OPEN : 0U) | (create->stdin_once ? FLAG_STDIN_ONCE : 0U) |
-                     (create->host_pid ? FLAG_HOST_PID : 0U) | (create->new_pid_ns ? FLAG_NEW_PID_NS : 0U);
+                     (create->host_pid ? FLAG_HOST_PID : 0U) | (create->new_pid_ns ? FLAG_NEW_PID_NS : 0U) | (create->enters ? FLAG_ENTERS : 0U);
     message_put_u64(&x->request, TAG_FLAGS, flags);
     message_put_string(&x->request, TAG_LOG, create->log_path);
     message_put_u64(&x->request, TAG_LOG_DIR, create->log_directory_length);

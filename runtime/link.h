@@ -80,6 +80,7 @@ struct link_create {
     int target_pid_ns; /* fd of a pid namespace to be in; -1: a new one, or the pod's where shared_pid; see host_pid */
     int hold;          /* write end of a holder's pipe: kept until the init's end is read from its cgroup; -1: none. Borrowed */
     bool host_pid, new_pid_ns;
+    bool enters; /* the spec has SPEC_ENTER */
     const char
         *oom_file; /* memory.events (v2) or memory.oom_control (v1), absolute; its line "oom_kill N" is read before the clone and after the exit */
     const char *log_path;         /* absolute; "": no log. The monitor opens it 0640 and writes the CRI format */

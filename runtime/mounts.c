@@ -1,11 +1,13 @@
 /* What is mounted in a container's root: the defaults that every container has, the pod's files in /etc, the request's mounts; sorted so that what is
  * mounted deeper comes later. A default whose place the request takes is left out. */
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "runtime/container_spec.h"
+#include "runtime/idmap.h"
 #include "runtime/selinux.h"
 #include "runtime/validate.h"
 
@@ -63,6 +65,7 @@ mount_option(struct mount_request *mount, const char *option, struct error *err)
 struct mount {
     char *target; /* clean */
     size_t depth, order;
+    bool late;
     enum spec_op_type type;
     struct spec_args args;
 };
@@ -71,6 +74,7 @@ struct mounts {
     struct mount *list;
     size_t count, room;
     const struct container_config *config;
+    const struct container *container;
     const char *label; /* of what is mounted anew, "" none */
     struct strv kept;  /* texts of args that nothing else keeps */
 };
@@ -112,7 +116,7 @@ add(struct mounts *mounts, char *target, enum spec_op_type type, struct spec_arg
         mounts->room = mounts->room ? mounts->room * 2 : MOUNTS_AT_BIRTH;
         mounts->list = mem_realloc(mounts->list, mounts->room, sizeof *mounts->list);
     }
-    mounts->list[mounts->count] = (struct mount){target, depth_of(target), mounts->count, type, args};
+    mounts->list[mounts->count] = (struct mount){target, depth_of(target), mounts->count, false, type, args};
     mounts->count++;
 }
 
@@ -146,6 +150,9 @@ add_kernel_filesystems(struct mounts *mounts)
     add_default(mounts, "/dev", FS("tmpfs", "tmpfs", MS_NOSUID | MS_STRICTATIME, labelled(mounts, "mode=755,size=65536k")));
     add_default(mounts, "/dev/pts", FS("devpts", "devpts", MS_NOSUID | MS_NOEXEC, labelled(mounts, "newinstance,ptmxmode=0666,mode=0620,gid=5")));
     add_default(mounts, "/dev/mqueue", FS("mqueue", "mqueue", quiet, NULL));
+    /* Its file system knows no context= (Linux 6.1). */
+    if (!str_empty(mounts->label) && selinux_enabled())
+        add_default(mounts, "/dev/mqueue", SPEC_LABEL, (struct spec_args){.text = {NULL, mounts->label}});
     add_default(mounts, "/sys", FS("sysfs", "sysfs", quiet | (mounts->config->privileged ? 0 : MS_RDONLY), NULL));
 }
 
@@ -192,17 +199,56 @@ add_etc_files(struct mounts *mounts, const char *etc_dir)
     }
 }
 
-/* Beneath the layers is an empty directory, as overlay wants two. */
+/* The pod's own namespace serves where the maps are its own. */
+static void
+map_owners(struct mounts *mounts, const struct mount_request *request, struct spec_args *args)
+{
+    if (!idmap_is_set(&request->maps))
+        return;
+    args->number[0] |= SPEC_BIND_IDMAP;
+    if (idmap_equal(&request->maps, &mounts->container->pod->config->userns))
+        return;
+    strv_take(&mounts->kept, idmap_uid_text(&request->maps));
+    args->text[2] = mounts->kept.items[mounts->kept.count - 1];
+    strv_take(&mounts->kept, idmap_gid_text(&request->maps));
+    args->text[3] = mounts->kept.items[mounts->kept.count - 1];
+}
+
+/* What shows the namespaces of who mounts it, and all below it: mounted by the container's init, where that is another process than the one that
+ * makes the rest. Those of the node it may not mount. */
+static bool
+is_late(const struct container *c, const char *target)
+{
+    bool userns = idmap_is_set(&c->pod->config->userns);
+    const struct {
+        const char *path;
+        bool late;
+    } places[] = {
+        {"/proc", container_pid_mode(c) != NAMESPACE_NODE},
+        {"/dev/pts", userns},
+        {"/dev/mqueue", userns && c->pod->config->ipc != NAMESPACE_NODE},
+        {"/sys/fs/cgroup", userns},
+    };
+    for (size_t i = 0; container_enters(c) && i < sizeof places / sizeof *places; i++)
+        if (places[i].late && path_is_in(target, places[i].path))
+            return true;
+    return false;
+}
+
+/* Beneath the layers is an empty directory, as overlay wants two. The init of SPEC_ENTER is no longer one who can mount layers. */
 static int
 add_image(struct mounts *mounts, const struct runtime *rt, const struct mount_request *request, uint64_t flags, struct error *err)
 {
     cleanup_buf struct buf options = BUF(OVERLAY_OPTIONS_MAX);
+    cleanup_free char *target = path_clean(request->container_path);
+    if (is_late(mounts->container, target))
+        return error_set(err, ERR_INVALID, "no image can be mounted in what belongs to the pod's namespaces");
     if (!overlay_lowers(&options, &request->image_layers, rt->empty_dir))
         return overlay_too_long(request->image_layers.count, err);
     const char *all = labelled(mounts, options.data);
     if (strlen(all) > OVERLAY_OPTIONS_MAX)
         return overlay_too_long(request->image_layers.count, err);
-    add(mounts, path_clean(request->container_path), SPEC_IMAGE,
+    add(mounts, steal(target), SPEC_IMAGE,
         (struct spec_args){.text = {rt->options.layers_dir, NULL, all, request->image_sub_path}, .number = {flags | SPEC_BIND_READONLY, MS_PRIVATE}});
     return 0;
 }
@@ -225,8 +271,9 @@ add_requested(struct mounts *mounts, const struct runtime *rt, struct error *err
                 return error_prefix(err, "mount at %s", request->container_path);
             continue;
         }
-        add(mounts, path_clean(request->container_path), SPEC_BIND,
-            (struct spec_args){.text = {request->host_path}, .number = {flags, propagations[request->propagation]}});
+        struct spec_args args = {.text = {request->host_path}, .number = {flags, propagations[request->propagation]}};
+        map_owners(mounts, request, &args);
+        add(mounts, path_clean(request->container_path), SPEC_BIND, args);
     }
     return 0;
 }
@@ -235,26 +282,49 @@ static int
 by_depth(const void *a, const void *b)
 {
     const struct mount *left = a, *right = b;
+    if (left->late != right->late)
+        return left->late ? 1 : -1;
     if (left->depth != right->depth)
         return left->depth < right->depth ? -1 : 1;
     return left->order < right->order ? -1 : 1;
 }
 
-static void
-emit(struct mounts *mounts, struct spec_builder *b)
+static size_t
+emit(struct mounts *mounts, size_t from, bool late, struct spec_builder *b)
 {
-    qsort(mounts->list, mounts->count, sizeof *mounts->list, by_depth);
-    for (size_t i = 0; i < mounts->count; i++) {
-        struct mount *mount = &mounts->list[i];
-        mount->args.text[mount->type == SPEC_SHM ? 0 : 1] = mount->target;
+    for (; from < mounts->count && mounts->list[from].late == late; from++) {
+        struct mount *mount = &mounts->list[from];
+        mount->args.text[mount->type == SPEC_SHM || mount->type == SPEC_LABEL ? 0 : 1] = mount->target;
         spec_add(b, mount->type, mount->args);
     }
+    return from;
+}
+
+static void
+emit_enter(const struct container *c, struct spec_builder *b)
+{
+    const struct id_maps *maps = &c->pod->config->userns;
+    uint64_t own = (container_pid_mode(c) == NAMESPACE_CONTAINER ? CLONE_NEWPID : 0) | (idmap_is_set(maps) ? CLONE_NEWNS | CLONE_NEWCGROUP : 0);
+    if (container_pivots_early(c))
+        spec_op(b, SPEC_PIVOT, .number = {0});
+    if (container_enters(c))
+        spec_op(b, SPEC_ENTER, .number = {own, (uint64_t)idmap_uid(maps, c->credentials.uid)});
+}
+
+/* Nodes that anybody may use are the container's root's; the rights to others stay as the host gives them, also where its ids mean nobody inside. */
+static void
+emit_device(const struct id_maps *maps, const struct device_node *node, struct spec_builder *b)
+{
+    bool anybodys = idmap_is_set(maps) && (node->mode & 0666) == 0666;
+    int64_t uid = anybodys ? idmap_uid(maps, 0) : node->uid, gid = anybodys ? idmap_gid(maps, 0) : node->gid;
+    spec_op(b, SPEC_MKNOD, .text = {node->path}, .number = {node->mode, node->dev, (uint64_t)uid, (uint64_t)gid});
 }
 
 /* In a /dev of its own; a requested mount of /dev brings what it has. */
 static void
-emit_dev(const struct container_config *config, const struct devices *devices, struct spec_builder *b)
+emit_dev(const struct container *c, const struct devices *devices, struct spec_builder *b)
 {
+    const struct container_config *config = c->config;
     static const char *const links[][2] = {{"/dev/fd", "/proc/self/fd"},       {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
                                            {"/dev/stderr", "/proc/self/fd/2"}, {"/dev/core", "/proc/kcore"},      {"/dev/ptmx", "pts/ptmx"}};
     if (is_taken(config, "/dev"))
@@ -262,7 +332,7 @@ emit_dev(const struct container_config *config, const struct devices *devices, s
     for (size_t i = 0; i < devices->node_count; i++) {
         const struct device_node *node = &devices->nodes[i];
         if (!is_taken(config, node->path))
-            spec_op(b, SPEC_MKNOD, .text = {node->path}, .number = {node->mode, node->dev, node->uid, node->gid});
+            emit_device(&c->pod->config->userns, node, b);
     }
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
         spec_op(b, SPEC_SYMLINK, .text = {links[i][0], links[i][1]});
@@ -286,18 +356,20 @@ emit_cgroup_links(const struct container_config *config, const struct cgroups *c
 int
 mounts_compile(struct runtime *rt, const struct container *c, const struct devices *devices, struct spec_builder *b, struct error *err)
 {
-    cleanup(mounts_free) struct mounts mounts = {.config = c->config, .label = c->mount_label};
+    cleanup(mounts_free) struct mounts mounts = {.config = c->config, .container = c, .label = c->mount_label};
     cleanup_free char *etc_dir = str_printf("%s/%s", rt->etc_dir, c->pod->id);
     add_kernel_filesystems(&mounts);
     add_shm(&mounts, c->pod->config);
     add_cgroups(&mounts, &rt->cgroups);
     add_etc_files(&mounts, etc_dir);
     TRY(add_requested(&mounts, rt, err));
-    emit(&mounts, b);
-    /* Its file system knows no context= (Linux 6.1). */
-    if (!str_empty(c->mount_label) && selinux_enabled() && !is_taken(c->config, "/dev/mqueue"))
-        spec_op(b, SPEC_LABEL, .text = {"/dev/mqueue", c->mount_label});
-    emit_dev(c->config, devices, b);
+    for (size_t i = 0; i < mounts.count; i++)
+        mounts.list[i].late = is_late(c, mounts.list[i].target);
+    qsort(mounts.list, mounts.count, sizeof *mounts.list, by_depth);
+    size_t early = emit(&mounts, 0, false, b);
+    emit_dev(c, devices, b);
+    emit_enter(c, b);
+    (void)emit(&mounts, early, true, b);
     emit_cgroup_links(c->config, &rt->cgroups, b);
     return 0;
 }

@@ -118,6 +118,7 @@ struct runtime {
     char *monitor_cgroup;
     struct systemd *systemd; /* of cgroup driver systemd, else NULL */
     char *not_ready;         /* NULL, or why this node cannot run pods */
+    char *no_userns;         /* NULL, or why pods cannot have user namespaces */
     struct hub *hub;
     struct network *network;
     struct janitor *janitor; /* swift jobs: flushes, cgroups */

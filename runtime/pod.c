@@ -9,6 +9,7 @@
 #include "runtime/configs.h"
 #include "runtime/container_remove.h"
 #include "runtime/etc_files.h"
+#include "runtime/idmap.h"
 #include "runtime/objects.h"
 #include "runtime/pod_steps.h"
 #include "runtime/pod_stop.h"
@@ -161,8 +162,9 @@ pod_run(struct runtime *rt, struct pod_config *config, char id[ID_SIZE], const s
         pod_config_free(config);
         return -1;
     }
-    if (rt->not_ready) {
-        error_set(err, ERR_PRECONDITION, "pod %s: this node cannot run pods: %s", config->key.name, rt->not_ready);
+    const char *unable = rt->not_ready ? rt->not_ready : idmap_is_set(&config->userns) ? rt->no_userns : NULL;
+    if (unable) {
+        error_set(err, ERR_PRECONDITION, "pod %s: this node cannot run it: %s", config->key.name, unable);
         free(cgroup_parent);
         pod_config_free(config);
         return -1;

@@ -15,6 +15,7 @@
 #include "runtime/change.h"
 #include "runtime/container_spec.h"
 #include "runtime/etc_files.h"
+#include "runtime/idmap.h"
 #include "runtime/janitor.h"
 #include "runtime/records.h"
 #include "runtime/selinux.h"
@@ -240,6 +241,14 @@ leave_crispd(const struct runtime *rt, struct spec_builder *b)
     }
 }
 
+static void
+add_userns(const struct pod_config *config, uint64_t namespaces, struct spec_builder *b)
+{
+    cleanup_free char *uids = idmap_uid_text(&config->userns);
+    cleanup_free char *gids = idmap_gid_text(&config->userns);
+    spec_op(b, SPEC_USERNS, .text = {uids, gids}, .number = {namespaces | (config->pid == NAMESPACE_POD ? CLONE_NEWPID : 0)});
+}
+
 static struct spec_builder *
 pod_spec(const struct making *m)
 {
@@ -251,7 +260,9 @@ pod_spec(const struct making *m)
         (has_own_network(m->pod) ? (uint64_t)(CLONE_NEWNET | CLONE_NEWUTS) : 0) | (config->ipc != NAMESPACE_NODE ? (uint64_t)CLONE_NEWIPC : 0);
     leave_crispd(m->rt, b);
     spec_op(b, SPEC_WRITE, .text = {"/proc/self/oom_score_adj", score}, .number = {SPEC_MAY_EPERM});
-    if (namespaces)
+    if (idmap_is_set(&config->userns))
+        add_userns(config, namespaces, b);
+    else if (namespaces)
         spec_op(b, SPEC_UNSHARE, .number = {namespaces});
     if (has_own_network(m->pod)) {
         cleanup_free char *hostname = pod_hostname(config);
@@ -262,7 +273,8 @@ pod_spec(const struct making *m)
     add_sysctls(m, b);
     cleanup_free char *label = selinux_pod_label(config);
     if (config->ipc != NAMESPACE_NODE)
-        spec_op(b, SPEC_POD_SHM, .text = {*label ? label : NULL}, .number = {POD_SHM_BYTES});
+        spec_op(b, SPEC_POD_SHM, .text = {*label ? label : NULL},
+                .number = {POD_SHM_BYTES, (uint64_t)idmap_uid(&config->userns, 0), (uint64_t)idmap_gid(&config->userns, 0)});
     return b;
 }
 

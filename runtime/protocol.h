@@ -80,6 +80,7 @@ enum protocol_flag {
     FLAG_STDIN_ONCE = 4,
     FLAG_HOST_PID = 8,
     FLAG_NEW_PID_NS = 16,
+    FLAG_ENTERS = 32, /* the spec has SPEC_ENTER: its process is not cloned into a pid namespace, but brings its child there */
 };
 
 enum protocol_fd {

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "runtime/configs.h"
+#include "runtime/idmap.h"
 #include "runtime/janitor.h"
 #include "runtime/pod_steps.h"
 
@@ -208,11 +209,14 @@ record_pod_state(struct runtime *rt, struct pod *pod, struct error *err)
 int
 record_container_new(struct runtime *rt, const struct container *c, struct error *err)
 {
+    const struct id_maps *maps = &c->pod->config->userns;
     cleanup_close int dir = TRY(make_dir(rt->containers_dir, c->id, err));
     /* The upper directory becomes the container's root: its mode is that of /. */
     int result = put_first_line(dir, &container_config_fields, c->config, c->config->request, c->config->request_length, err);
     if (result == 0 && (mkdirat(dir, "upper", 0755) < 0 || mkdirat(dir, "work", 0700) < 0))
         result = error_errno(err, errno, "make its writable layer");
+    if (result == 0 && idmap_is_set(maps) && fchownat(dir, "upper", (uid_t)idmap_uid(maps, 0), (gid_t)idmap_gid(maps, 0), AT_SYMLINK_NOFOLLOW) < 0)
+        result = error_errno(err, errno, "give it its writable layer");
     if (result < 0)
         record_container_discard(rt, c->id);
     return result;

@@ -23,6 +23,7 @@
 #include "runtime/recovery.h"
 #include "runtime/seccomp.h"
 #include "runtime/systemd.h"
+#include "runtime/userns.h"
 
 static const int64_t monitor_answers_ns = 5 * NS_PER_SECOND;
 
@@ -139,12 +140,31 @@ kernel_has_overlay(void)
     return context >= 0;
 }
 
+/* A namespace and an idmapped clone of where the root file systems are, both gone at once. */
+static void
+look_for_userns(struct runtime *rt)
+{
+    struct userns u;
+    int errnum = userns_make(&u, 0, "0 65536 65536\n", "0 65536 65536\n", NULL);
+    if (errnum) {
+        rt->no_userns = str_printf("the kernel makes no user namespace: %s", strerrordesc_np(errnum));
+        return;
+    }
+    userns_end(&u);
+    cleanup_close int ns = u.fd;
+    cleanup_close int tree = open_tree(AT_FDCWD, rt->options.root, OPEN_TREE_CLONE | (unsigned)OPEN_TREE_CLOEXEC);
+    errnum = tree < 0 ? errno : userns_map_tree(tree, ns, false);
+    if (errnum)
+        rt->no_userns = str_printf("the file system of %s cannot map ids: %s", rt->options.root, strerrordesc_np(errnum));
+}
+
 /* Found once, said in Status: the kubelet shows it, and crispd runs on for what it can. */
 static void
 look_at_host(struct runtime *rt)
 {
     if (!kernel_has_overlay())
         rt->not_ready = str_dup("the kernel has no overlayfs");
+    look_for_userns(rt);
     rt->bounding = caps_bounding_set();
     if (!(rt->bounding & UINT64_C(1) << CAP_SYS_RESOURCE))
         log_info("without CAP_SYS_RESOURCE oom scores are not lowered and limits not raised: the present values are kept");
@@ -278,6 +298,7 @@ runtime_close(struct runtime *rt)
     free(rt->empty_dir);
     free(rt->monitor_cgroup);
     free(rt->not_ready);
+    free(rt->no_userns);
     strv_free(&rt->set_aside);
     pthread_mutex_destroy(&rt->lock);
     pthread_mutex_destroy(&rt->parents_lock);
@@ -319,4 +340,10 @@ void
 runtime_ready(struct runtime *rt, char reason[256])
 {
     (void)snprintf(reason, 256, "%s", rt->not_ready ? rt->not_ready : "");
+}
+
+bool
+runtime_has_userns(const struct runtime *rt)
+{
+    return !rt->no_userns;
 }

@@ -72,6 +72,16 @@ struct runtime_options {
 /* ---- pods ---- */
 enum namespace_mode { NAMESPACE_POD, NAMESPACE_CONTAINER, NAMESPACE_NODE, NAMESPACE_TARGET };
 
+/* `length` ids from container_id inside are those from host_id outside. */
+struct id_mapping {
+    uint32_t host_id, container_id, length;
+};
+
+struct id_maps {
+    struct id_mapping *uids, *gids;
+    size_t uid_count, gid_count; /* 0: none */
+};
+
 struct pod_key {
     char *name, *uid, *namespace;
     uint32_t attempt;
@@ -110,6 +120,7 @@ struct pod_config {
     struct resources overhead, resources; /* what the pod as a whole may use: what it costs itself, the sum of its containers */
     struct strmap sysctls;
     enum namespace_mode network, pid, ipc;
+    struct id_maps userns;             /* none: the node's user namespace */
     char *mac, *ip;                    /* asked for; "": any */
     int64_t ingress_bits, egress_bits; /* bits a second the network shall let through; 0: no limit */
     bool privileged;
@@ -146,6 +157,7 @@ struct mount_request {
     bool nosuid, nodev, noexec;
     bool selinux_relabel;
     enum mount_propagation propagation;
+    struct id_maps maps; /* of the files' owners: outside, as they are on the disk, and inside; none: as they are */
 };
 
 /* Add an option of a bind mount: "noexec", "nosuid", "nodev", "ro" …; ERR_UNSUPPORTED where it is none that crisp knows, or NULL. */
@@ -246,6 +258,8 @@ void runtime_recovered(struct runtime *rt, const struct cancel *cancel);
 struct network *runtime_network(struct runtime *rt);
 /* "" or what stops this node from running pods (overlayfs missing, …), for Status' RuntimeReady. */
 void runtime_ready(struct runtime *rt, char reason[256]);
+/* Whether pods may have user namespaces here, with their root file systems idmapped. */
+bool runtime_has_userns(const struct runtime *rt);
 /* What this kernel and host offer, and the state of recovery (records set aside), as JSON for verbose Status; caller frees. */
 char *runtime_info_json(struct runtime *rt);
 

@@ -159,6 +159,7 @@ static const struct flag_word bind_words[] = {
     {SPEC_BIND_NOSUID, "nosuid"},
     {SPEC_BIND_NODEV, "nodev"},
     {SPEC_BIND_NOEXEC, "noexec"},
+    {SPEC_BIND_IDMAP, "idmapped"},
     {0, NULL},
 };
 static const struct flag_word namespace_words[] = {
@@ -231,6 +232,10 @@ static const char *const words[SPEC_OP_COUNT] = {
     [SPEC_LABEL] = "label $0 $1",
     [SPEC_IMAGE] = "mount image at $1#b0$ 3 from $0 $2",
     [SPEC_GATE] = "wait for its cgroups",
+    [SPEC_USERNS] = "new user namespace with#n0",
+    [SPEC_IDMAP] = "map the ids of $0",
+    [SPEC_FS_USER] = "make files as user #d0 group #d1",
+    [SPEC_ENTER] = "enter the pod's namespaces with#n0",
 };
 
 static void

@@ -7,8 +7,10 @@
  *
  * Three kinds of spec use the same operations: a pod's (carried out by the monitor itself, once), a container's (by its init), an exec's. A
  * container's init is cloned with the pid namespace and the unified cgroup that link_create names and nothing else; its spec unshares the mount
- * namespace and mounts the root while crispd makes the v1 cgroups, then joins these and unshares the cgroup namespace. Without an operation every
- * container and exec gets: a session of its own, no signal blocked or ignored, no fd but 0–2, SIGKILL when the monitor dies.
+ * namespace and mounts the root while crispd makes the v1 cgroups, then joins these and unshares the cgroup namespace. Where others are in the pid
+ * namespace, or the pod has a user namespace, what is cloned is not the init yet: it stays outside, privileged, makes the root file system, and
+ * clones the init (SPEC_ENTER), which mounts what belongs to its namespaces. Without an operation every container and exec gets: a session of its
+ * own, no signal blocked or ignored, no fd but 0–2, SIGKILL when the monitor dies.
  *
  * Paths "in the root": resolved with openat2 RESOLVE_IN_ROOT beneath the root file system that SPEC_ROOT opened, so neither `..` nor a symlink leaves
  * it. */
@@ -29,19 +31,20 @@ enum spec_op_type {
     SPEC_WRITE,         /* path, text                 SPEC_MAY_*                   write(2) into an existing file of the host */
     SPEC_SYSCTL,        /* name, value                                             /proc/sys, '.' as '/' */
     SPEC_UNSHARE,       /*                            CLONE_NEW*                   */
-    SPEC_SETNS,         /*                            CLONE_NEW*                   of the container an exec is for, and its pid namespace: what follows
-                                                                                   is done by a child, which is the first to be seen in there */
+    SPEC_SETNS,         /*                            CLONE_NEW*, uid              of the container an exec is for, and its pid namespace: what follows
+                                                                                   is done by a child, which is the first to be seen in there; where
+                                                                                   the pod has a user namespace that too, stdio pipes become the uid's */
     SPEC_HOSTNAME,      /* name                                                    */
     SPEC_LINK_UP,       /* interface                                               "lo" */
     SPEC_PIN_NETNS,     /* path                                                    bind /proc/self/ns/net onto a new file there */
-    SPEC_POD_SHM,       /* SELinux label (or none)    bytes                        of a pod: its tmpfs for SPEC_SHM, not in the host's mount table */
+    SPEC_POD_SHM,       /* SELinux label (or none)    bytes, uid, gid              of a pod: its tmpfs for SPEC_SHM, not in the host's mount table */
     SPEC_PROPAGATION,   /* path                       MS_SLAVE|MS_REC …            first takes the trees of later SPEC_BINDs with MS_SHARED, so that
                                                                                    they stay peers of the host's mounts */
     SPEC_OVERLAY,       /* directory, target, options MS_*                         chdir there, mount overlay at target: lowerdir names are relative */
     SPEC_ROOT,          /* path                                                    the root file system from here on */
     SPEC_MOUNT,         /* source, target, fstype, data   MS_*, SPEC_MAY_*         new file system, target in the root, made where missing */
-    SPEC_BIND,          /* source (host), target      SPEC_BIND_*, MS_* propagation   detached tree, target in the root, made where missing as what the
-                                                                                   source is; neither this nor SPEC_MOUNT follows a symlink onto procfs */
+    SPEC_BIND,          /* source (host), target,     SPEC_BIND_*, MS_* propagation   detached tree, target in the root, made where missing as what the
+                           uid map, gid map                                        source is; neither this nor SPEC_MOUNT follows a symlink onto procfs */
     SPEC_SHM,           /* target                                                  the pod's SPEC_POD_SHM; made where missing */
     SPEC_MKDIR,         /* path in root               mode                         with parents; existing is fine */
     SPEC_MKNOD,         /* path in root               mode, dev, uid, gid          where mknod is denied (user namespace) the host's node is bound */
@@ -68,6 +71,13 @@ enum spec_op_type {
                                                                                    or none: all) is mounted as SPEC_BIND does */
     SPEC_GATE,          /*                                                         wait until crispd has made what it makes meanwhile: link_create's */
     SPEC_LABEL,         /* path in root, SELinux label                             of what takes none as it is mounted; missing is fine */
+    SPEC_USERNS,        /* uid map, gid map           CLONE_NEW*                   of a pod: a user namespace and others that it owns; the monitor enters
+                                                                                   these but pid, where the init of a shared one stays */
+    SPEC_IDMAP,         /* path                                                    the directory is seen with the ids of the pod's user namespace */
+    SPEC_FS_USER,       /*                            uid, gid                     of the files made from here on; capabilities stay */
+    SPEC_ENTER,         /*                            CLONE_NEW*, uid              a child does the rest, in the pod's user namespace, in the pid namespace
+                                                                                   it shall be in and in these, with the container's mounts copied; the
+                                                                                   monitor adopts it; stdio pipes become the (outer) uid's */
     SPEC_OP_COUNT,
 };
 /* clang-format on */
@@ -81,6 +91,7 @@ enum {
     SPEC_BIND_NOSUID = 16,
     SPEC_BIND_NODEV = 32,
     SPEC_BIND_NOEXEC = 64,
+    SPEC_BIND_IDMAP = 128, /* by its maps; without any by the pod's user namespace */
 };
 
 /* Building, in crispd. A builder grows; nothing fails before spec_finish. Strings are copied. */

@@ -41,6 +41,10 @@ const struct spec_form spec_forms[SPEC_OP_COUNT] = {
     [SPEC_EXEC] = {"exec", 0, LIST_EXEC},
     [SPEC_IMAGE] = {"image", 3, LIST_NONE},
     [SPEC_LABEL] = {"label", 2, LIST_NONE},
+    [SPEC_USERNS] = {"userns", 2, LIST_NONE},
+    [SPEC_IDMAP] = {"idmap", 1, LIST_NONE},
+    [SPEC_FS_USER] = {"fs-user", 0, LIST_NONE},
+    [SPEC_ENTER] = {"enter-pod", 0, LIST_NONE},
 };
 
 /* A string must start behind the operations and end inside the block: the block's last byte is NUL, so every start is enough. */

@@ -63,6 +63,18 @@ set_default(const struct pod_config *config, struct strmap *out, const char *nam
     strmap_set(out, name, value);
 }
 
+/* From 0 to the last of its range; without a user namespace to the last that the kernel takes. */
+static char *
+all_groups(const struct pod_config *config)
+{
+    int64_t last = INT32_MAX;
+    const struct id_maps *maps = &config->userns;
+    for (size_t i = 0; i < maps->gid_count; i++)
+        if (maps->gids[i].container_id == 0 && maps->gids[i].length <= INT32_MAX)
+            last = (int64_t)maps->gids[i].length - 1;
+    return str_printf("0 %lld", (long long)last);
+}
+
 void
 sysctl_defaults(const struct pod_config *config, const struct runtime_options *options, struct strmap *out)
 {
@@ -70,6 +82,8 @@ sysctl_defaults(const struct pod_config *config, const struct runtime_options *o
         return;
     if (options->unprivileged_ports)
         set_default(config, out, "net.ipv4.ip_unprivileged_port_start", "0");
-    if (options->unprivileged_ping)
-        set_default(config, out, "net.ipv4.ping_group_range", "0 2147483647");
+    if (options->unprivileged_ping) {
+        cleanup_free char *groups = all_groups(config);
+        set_default(config, out, "net.ipv4.ping_group_range", groups);
+    }
 }

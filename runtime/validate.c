@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "base/cleanup.h"
+#include "runtime/idmap.h"
 #include "runtime/sysctl.h"
 
 enum {
@@ -137,6 +138,8 @@ validate_pod(const struct pod_config *config, struct error *err)
         return error_set(err, ERR_INVALID, "network namespace: it is the pod's or the node's");
     if (config->ipc == NAMESPACE_CONTAINER || config->ipc == NAMESPACE_TARGET)
         return error_set(err, ERR_INVALID, "IPC namespace: it is the pod's or the node's");
+    if (config->userns.uid_count + config->userns.gid_count > 0)
+        TRY(idmap_check(&config->userns, "user namespace", true, err));
     TRY(check_ports(config, err));
     TRY(validate_resources(&config->overhead, err));
     TRY(validate_resources(&config->resources, err));
@@ -145,8 +148,8 @@ validate_pod(const struct pod_config *config, struct error *err)
 
 /* ---- containers ---- */
 
-static bool
-is_or_below(const char *path, const char *directory)
+bool
+path_is_in(const char *path, const char *directory)
 {
     size_t length = strlen(directory);
     return str_starts(path, directory) && (path[length] == '\0' || path[length] == '/');
@@ -164,6 +167,20 @@ may_be_mounted_in_proc(const char *path)
     return false;
 }
 
+/* A user namespace's root must not mount anything that the host then sees. */
+static int
+check_mount_ids(const struct mount_request *mount, const struct pod_config *pod, struct error *err)
+{
+    if (mount->propagation == PROPAGATION_BIDIRECTIONAL && idmap_is_set(&pod->userns))
+        return error_set(err, ERR_INVALID, "mount at %s: bidirectional propagation does not go with the pod's user namespace", mount->container_path);
+    if (mount->maps.uid_count + mount->maps.gid_count == 0)
+        return 0;
+    if (!str_empty(mount->image) && !idmap_equal(&mount->maps, &pod->userns))
+        return error_set(err, ERR_INVALID, "mount at %s: an image has the ids of the pod, not maps of its own", mount->container_path);
+    cleanup_free char *what = str_printf("mount at %.100s", mount->container_path);
+    return idmap_check(&mount->maps, what, false, err);
+}
+
 static int
 check_mount(const struct mount_request *mount, struct error *err)
 {
@@ -176,7 +193,7 @@ check_mount(const struct mount_request *mount, struct error *err)
     cleanup_free char *target = path_clean(mount->container_path);
     if (str_eq(target, "/"))
         return error_set(err, ERR_INVALID, "mount of %s: container_path %s is the root", mount->host_path, mount->container_path);
-    if (is_or_below(target, "/proc") && !may_be_mounted_in_proc(target))
+    if (path_is_in(target, "/proc") && !may_be_mounted_in_proc(target))
         return error_set(err, ERR_INVALID, "mount of %s: container_path %s would cover /proc", mount->host_path, mount->container_path);
     if (mount->recursive_read_only && (!mount->readonly || mount->propagation != PROPAGATION_PRIVATE))
         return error_set(err, ERR_INVALID, "mount at %s: recursive_read_only asks for readonly and private propagation", mount->container_path);
@@ -245,8 +262,10 @@ validate_container(const struct container_config *config, const struct pod_confi
     if (config->mount_count > MOUNTS_MAX || config->device_count > DEVICES_MAX)
         return error_set(err, ERR_INVALID, "%zu mounts and %zu devices: at most %d and %d are possible", config->mount_count, config->device_count,
                          MOUNTS_MAX, DEVICES_MAX);
-    for (size_t i = 0; i < config->mount_count; i++)
+    for (size_t i = 0; i < config->mount_count; i++) {
         TRY(check_mount(&config->mounts[i], err));
+        TRY(check_mount_ids(&config->mounts[i], pod, err));
+    }
     for (size_t i = 0; i < config->device_count; i++)
         TRY(check_device(&config->devices[i], err));
     return validate_resources(&config->resources, err);

@@ -10,5 +10,7 @@ int validate_resources(const struct resources *resources, struct error *err);
 
 /* Lexically: "/a//b/../c/" → "/a/c"; `..` stops at the root. A relative path is taken from /. Caller frees. */
 char *path_clean(const char *path);
+/* Whether a clean path is the directory or below it. */
+bool path_is_in(const char *path, const char *directory);
 /* "SIGTERM", "TERM", "15", "RTMIN+3" → number; "" → SIGTERM. */
 int signal_parse(const char *name, int *out, struct error *err);

@@ -117,7 +117,8 @@ static int
 clone_init(struct monitor *m, struct container *c, struct message *request, int spec, int target_pid_ns, int gate)
 {
     uint64_t flags = message_u64(request, TAG_FLAGS);
-    struct task_plan plan = {.spec = spec, .pid_ns = target_pid_ns, .new_pid_ns = flags & FLAG_NEW_PID_NS, .init_pidfd = -1, .gate = gate};
+    struct task_plan plan = {
+        .spec = spec, .pid_ns = target_pid_ns, .new_pid_ns = flags & FLAG_NEW_PID_NS, .enters = flags & FLAG_ENTERS, .init_pidfd = -1, .gate = gate};
     if (!plan.new_pid_ns && !(flags & FLAG_HOST_PID) && target_pid_ns < 0)
         plan.pid_ns = m->pod_pid_ns;
     int errnum = stdio_open(m, c, flags & FLAG_TTY, flags & FLAG_STDIN_OPEN, plan.stdio);
@@ -219,6 +220,18 @@ launch_failed(struct monitor *m, struct container *c, const struct launch_report
         answer_error(m, &c->starting, report->errnum, report->op, "");
 }
 
+/* The process that was cloned has done its part outside the pod's namespaces; this is the container's init, and our child too. */
+static void
+adopt(struct container *c, pid_t pid, int pidfd)
+{
+    (void)close(c->task.pidfd);
+    c->task.pid = pid;
+    c->task.pidfd = pidfd;
+    if (c->deleting)
+        container_kill(c);
+    (void)send(c->task.channel.fd, "g", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static void
 channel_closed(struct monitor *m, struct container *c)
 {
@@ -248,6 +261,8 @@ channel_ready(struct monitor *m, struct source *source)
         launch_failed(m, c, &report);
     if (report.kind == REPORT_CONSOLE && passed >= 0)
         stdio_console(m, c, passed);
+    if (report.kind == REPORT_CLONED && passed >= 0)
+        adopt(c, report.op, passed);
     if (report.kind == REPORT_WAITING && c->state == CONTAINER_CREATING) {
         c->state = CONTAINER_CREATED;
         maybe_created(m, c);
@@ -321,9 +336,19 @@ drain_channel(struct monitor *m, struct container *c)
 }
 
 void
-container_reaped(struct monitor *m, struct container *c, int status)
+containers_hear(struct monitor *m)
+{
+    for (size_t i = 0; i < m->containers_used; i++)
+        if (m->containers[i].state == CONTAINER_CREATING && m->containers[i].task.channel.fd >= 0)
+            channel_ready(m, &m->containers[i].task.channel);
+}
+
+void
+container_reaped(struct monitor *m, struct container *c, pid_t pid, int status)
 {
     drain_channel(m, c);
+    if (c->task.pid != pid) /* another has taken its place */
+        return;
     c->exit = (struct exit_report){
         .status = exit_status(status),
         .oom_killed = oom_count(c->oom_file) > c->oom_before,

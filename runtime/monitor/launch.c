@@ -88,11 +88,16 @@ launch_child(const struct launch_child *child)
     for (int i = 0; i < 3; i++)
         if (dup2(child->stdio[i], i) < 0)
             fail(child->channel, -1, errno);
-    launch_close_others((int[]){child->spec, child->channel, child->init_pidfd, child->gate, child->shm}, 5);
+    launch_close_others((int[]){child->spec, child->channel, child->init_pidfd, child->gate, child->shm, child->userns, child->pid_ns}, 7);
     size_t size;
     int errnum = 0, failed_op = -1;
-    struct launch l = {
-        .channel = child->channel, .init_pidfd = child->init_pidfd, .gate = child->gate, .shm = child->shm, .root = -1, .masked_dir = -1};
+    struct launch l = {LAUNCH_NONE};
+    l.channel = child->channel;
+    l.init_pidfd = child->init_pidfd;
+    l.gate = child->gate;
+    l.shm = child->shm;
+    l.userns = child->userns;
+    l.pid_ns = child->pid_ns;
     l.spec = launch_map(child->spec, &size, &errnum);
     (void)close(child->spec);
     if (l.spec)

@@ -11,26 +11,36 @@
 
 #include "runtime/spec_block.h"
 
-enum { SHARED_TREES_MAX = 64 };
+enum { TAKEN_TREES_MAX = 64 };
 
 struct launch {
-    const struct spec *spec;            /* a private, writable mapping */
-    int channel;                        /* to the monitor; -1 in the monitor itself */
-    int init_pidfd;                     /* of the container that an exec enters; -1 */
-    int gate;                           /* for SPEC_GATE; -1 */
-    int shm;                            /* the pod's shm, as SPEC_POD_SHM made it; -1 */
-    int root;                           /* where the root file system is; SPEC_ROOT */
-    bool armed;                         /* it dies with the monitor from here on */
-    int masked_dir;                     /* an empty read-only tmpfs that masks directories; -1 before the first */
-    int shared_trees[SHARED_TREES_MAX]; /* taken at SPEC_PROPAGATION, used in order */
-    unsigned shared_count, shared_used;
+    const struct spec *spec; /* a private, writable mapping */
+    int channel;             /* to the monitor; -1 in the monitor itself */
+    int init_pidfd;          /* of the container that an exec enters; -1 */
+    int gate;                /* for SPEC_GATE; -1 */
+    int shm;                 /* the pod's shm, as SPEC_POD_SHM made it; -1 */
+    int userns;              /* the pod's user namespace, as SPEC_USERNS made it; -1 */
+    int pid_ns;              /* for SPEC_ENTER: a namespace's fd or a pidfd; -1: none, or a new one */
+    int pod_init_pidfd;      /* of the init that SPEC_USERNS left in a pid namespace; -1 */
+    pid_t pod_init;          /* 0 */
+    bool entered;            /* SPEC_ENTER was done */
+    int root;                /* where the root file system is; SPEC_ROOT */
+    bool armed;              /* it dies with the monitor from here on */
+    int masked_dir;          /* an empty read-only tmpfs that masks directories; -1 before the first */
+    int null;                /* the host's /dev/null, taken where it may be out of reach when SPEC_MASK wants it; -1 */
+    bool null_placed;
+    int taken_trees[TAKEN_TREES_MAX]; /* at SPEC_PROPAGATION, used in order */
+    unsigned taken_count, taken_used;
 };
+#define LAUNCH_NONE \
+    .channel = -1, .init_pidfd = -1, .gate = -1, .shm = -1, .userns = -1, .pid_ns = -1, .pod_init_pidfd = -1, .root = -1, .masked_dir = -1, .null = -1
 
-/* What a launched process tells the monitor on its channel, one datagram each. REPORT_CONSOLE carries the terminal's master. A channel that closes
- * without REPORT_FAILED says that the program has been executed. */
+/* What a launched process tells the monitor on its channel, one datagram each. REPORT_CONSOLE carries the terminal's master, REPORT_CLONED the pidfd
+ * of the process that takes its place and is let go by one byte. A channel that closes without REPORT_FAILED says that the program has been executed.
+ */
 struct launch_report {
-    enum { REPORT_WAITING = 1, REPORT_CONSOLE, REPORT_FAILED } kind;
-    int32_t op;
+    enum { REPORT_WAITING = 1, REPORT_CONSOLE, REPORT_FAILED, REPORT_CLONED } kind;
+    int32_t op; /* of REPORT_CLONED: the pid */
     int32_t errnum;
 };
 
@@ -42,7 +52,7 @@ int launch_run(struct launch *l, int *failed_op);
 
 /* What the cloned process does from its first instruction: takes its stdio, closes all else, runs the spec, reports and ends where that fails. */
 struct launch_child {
-    int spec, channel, init_pidfd, gate, shm;
+    int spec, channel, init_pidfd, gate, shm, userns, pid_ns;
     int stdio[3];
 };
 _Noreturn void launch_child(const struct launch_child *child);
@@ -62,6 +72,15 @@ int root_parent(const struct launch *l, const char *path, const char **name);
 int tree_open(int dirfd, const char *path, unsigned flags);
 int tree_attach(int tree, int target);
 
+/* launch_self.c: stdio's pipes to their new owner; those of the root user cannot be opened again by another ("echo > /dev/stderr"). */
+void give_pipes(uid_t uid);
+
+/* launch_enter.c: into the pod's user namespace, as its root. 0 or an errno. */
+int userns_join(const struct launch *l);
+
+/* task.c: the life of a shared pid namespace's init. */
+_Noreturn void pod_init_run(void);
+
 /* What an operation returns for a system call's result. */
 static inline int
 failed(long result)
@@ -77,7 +96,7 @@ forgiven(int errnum, uint64_t may)
     return fine ? 0 : errnum;
 }
 
-/* launch_mount.c, launch_make.c, launch_self.c: the operations. */
+/* launch_mount.c, launch_make.c, launch_enter.c, launch_self.c: the operations. */
 #define LAUNCH_OPS(OP)                           \
     OP(SPEC_WRITE, launch_write)                 \
     OP(SPEC_SYSCTL, launch_sysctl)               \
@@ -115,7 +134,11 @@ forgiven(int errnum, uint64_t may)
     OP(SPEC_KEYRING, launch_keyring)             \
     OP(SPEC_IMAGE, launch_image)                 \
     OP(SPEC_GATE, launch_gate)                   \
-    OP(SPEC_LABEL, launch_label)
+    OP(SPEC_LABEL, launch_label)                 \
+    OP(SPEC_USERNS, launch_userns)               \
+    OP(SPEC_IDMAP, launch_idmap)                 \
+    OP(SPEC_FS_USER, launch_fs_user)             \
+    OP(SPEC_ENTER, launch_enter)
 
 #define LAUNCH_DECLARE(type, function) int function(struct launch *l, const struct spec_op *op);
 LAUNCH_OPS(LAUNCH_DECLARE)

@@ -36,6 +36,24 @@ launch_write(struct launch *l, const struct spec_op *op)
     return forgiven(write_text(op_text(l, op, 0), op_text(l, op, 1)), op->number[0]);
 }
 
+/* By a child that is root in the pod's user namespace: ids in values are those of inside, and the kernel asks for that root in its IPC namespace. */
+static int
+write_in_userns(const struct launch *l, const char *path, const char *text)
+{
+    struct clone_args args = {0};
+    siginfo_t end = {0};
+    long child = syscall(SYS_clone3, &args, sizeof args);
+    if (child < 0)
+        return errno;
+    if (child == 0) {
+        int errnum = userns_join(l);
+        _exit(errnum ? errnum : write_text(path, text));
+    }
+    while (waitid(P_PID, (id_t)child, &end, WEXITED | __WALL) < 0 && errno == EINTR)
+        continue;
+    return end.si_status;
+}
+
 /* As sysctl(8) has it: the first separator tells which of '.' and '/' separates, so that net/ipv4/conf/eth0.1/forwarding can be named. */
 int
 launch_sysctl(struct launch *l, const struct spec_op *op)
@@ -48,7 +66,7 @@ launch_sysctl(struct launch *l, const struct spec_op *op)
         return EINVAL;
     for (char *at = path + strlen("/proc/sys/"); dots && *at; at++)
         *at = *at == '.' ? '/' : *at == '/' ? '.' : *at;
-    return write_text(path, op_text(l, op, 1));
+    return l->userns >= 0 ? write_in_userns(l, path, op_text(l, op, 1)) : write_text(path, op_text(l, op, 1));
 }
 
 int
@@ -56,36 +74,6 @@ launch_unshare(struct launch *l, const struct spec_op *op)
 {
     (void)l;
     return failed(unshare((int)op->number[0]));
-}
-
-/* Ends as the child does, and when the monitor or the whole cgroup does. */
-_Noreturn static void
-stand_for(pid_t child)
-{
-    siginfo_t end = {0};
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    (void)close_range(0, ~0U, 0);
-    while (waitid(P_PID, (id_t)child, &end, WEXITED) < 0 && errno == EINTR)
-        continue;
-    _exit(end.si_code == CLD_EXITED ? end.si_status : 128 + end.si_status);
-}
-
-/* A process is seen in the container, by all who may trace there (CAP_SYS_PTRACE), from its first moment in the pid namespace. So it must not have
- * the host's root then, nor anything else of ours: this process enters the other namespaces and stays outside; its child is the first to be seen. */
-int
-launch_setns(struct launch *l, const struct spec_op *op)
-{
-    struct clone_args args = {.exit_signal = SIGCHLD};
-    if (setns(l->init_pidfd, (int)op->number[0] | CLONE_NEWPID) < 0)
-        return errno;
-    (void)close(l->init_pidfd);
-    (void)close(l->shm);
-    long child = syscall(SYS_clone3, &args, sizeof args);
-    if (child > 0)
-        stand_for((pid_t)child);
-    if (child < 0)
-        return errno == ENOMEM ? ESRCH : errno; /* ENOMEM: the namespace's init is gone */
-    return failed(setsid());
 }
 
 int

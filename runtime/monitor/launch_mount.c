@@ -19,6 +19,7 @@
 
 #include "base/cleanup.h"
 #include "runtime/monitor/launch.h"
+#include "runtime/userns.h"
 
 int
 tree_open(int dirfd, const char *path, unsigned flags)
@@ -38,21 +39,56 @@ tree_attach(int tree, int target)
     return failed(move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
 }
 
-/* Binds that shall be peers of the host's mounts are taken while these are still shared here; afterwards a clone would only be a slave. */
+/* Owners as the bind's maps say. */
 static int
-take_shared_trees(struct launch *l)
+map_owners(const struct launch *l, const struct spec_op *op, int tree)
 {
+    const char *uid_map = op_text(l, op, 2), *gid_map = op_text(l, op, 3);
+    struct userns u;
+    if (!uid_map || !gid_map)
+        return userns_map_tree(tree, l->userns, op->number[0] & SPEC_BIND_RECURSIVE);
+    int errnum = userns_make(&u, 0, uid_map, gid_map, NULL);
+    if (errnum)
+        return errnum;
+    errnum = userns_map_tree(tree, u.fd, op->number[0] & SPEC_BIND_RECURSIVE);
+    (void)close(u.fd);
+    userns_end(&u);
+    return errnum;
+}
+
+/* The tree of a bind, or -1 with errno. */
+static int
+bind_take(const struct launch *l, const struct spec_op *op)
+{
+    cleanup_close int tree = tree_open(AT_FDCWD, op_text(l, op, 0), op->number[0] & SPEC_BIND_RECURSIVE ? (unsigned)AT_RECURSIVE : 0);
+    if (tree >= 0 && op->number[0] & SPEC_BIND_IDMAP) {
+        errno = map_owners(l, op, tree);
+        if (errno)
+            return -1;
+    }
+    return steal(tree);
+}
+
+/* Binds that shall be peers of the host's mounts are taken while these are still shared here; afterwards a clone would only be a slave. Those that
+ * come after SPEC_ENTER are taken while the host's files are in reach. */
+static int
+take_trees(struct launch *l)
+{
+    bool late = false;
     for (uint32_t i = 0; i < l->spec->op_count; i++) {
         const struct spec_op *op = &l->spec->ops[i];
-        if (op->type != SPEC_BIND || !(op->number[1] & MS_SHARED))
+        late = late || op->type == SPEC_ENTER;
+        if (op->type == SPEC_ENTER)
+            l->null = tree_open(AT_FDCWD, "/dev/null", 0);
+        if (op->type != SPEC_BIND || !(late || op->number[1] & MS_SHARED))
             continue;
-        if (l->shared_count == SHARED_TREES_MAX)
+        if (l->taken_count == TAKEN_TREES_MAX)
             return E2BIG;
-        int tree = tree_open(AT_FDCWD, op_text(l, op, 0), op->number[0] & SPEC_BIND_RECURSIVE ? (unsigned)AT_RECURSIVE : 0);
+        int tree = bind_take(l, op);
         /* What is missing is named by the bind itself. */
         if (tree < 0 && errno != ENOENT)
             return errno;
-        l->shared_trees[l->shared_count++] = tree;
+        l->taken_trees[l->taken_count++] = tree;
     }
     return 0;
 }
@@ -60,7 +96,7 @@ take_shared_trees(struct launch *l)
 int
 launch_propagation(struct launch *l, const struct spec_op *op)
 {
-    int errnum = take_shared_trees(l);
+    int errnum = take_trees(l);
     return errnum ? errnum : failed(mount(NULL, op_text(l, op, 0), NULL, op->number[0], NULL));
 }
 
@@ -123,9 +159,9 @@ launch_mount(struct launch *l, const struct spec_op *op)
 static int
 bind_open(struct launch *l, const struct spec_op *op)
 {
-    unsigned recursive = op->number[0] & SPEC_BIND_RECURSIVE ? (unsigned)AT_RECURSIVE : 0;
-    int taken = op->number[1] & MS_SHARED && l->shared_used < l->shared_count ? l->shared_trees[l->shared_used++] : -1;
-    return taken >= 0 ? taken : tree_open(AT_FDCWD, op_text(l, op, 0), recursive);
+    bool was_taken = (l->entered || op->number[1] & MS_SHARED) && l->taken_used < l->taken_count;
+    int taken = was_taken ? l->taken_trees[l->taken_used++] : -1;
+    return taken >= 0 ? taken : bind_take(l, op);
 }
 
 /* Propagation first: a private or slave tree before it is attached anywhere. */
@@ -194,24 +230,38 @@ launch_image(struct launch *l, const struct spec_op *op)
  * (Linux 6.15) the monitor holds such a mount; else a mount namespace with nothing but the tmpfs in it, which a container's process visits to clone
  * it. */
 
+/* Owned by the pod's root. */
+static bool
+shm_owner(int context, const struct spec_op *op)
+{
+    static const char *const keys[] = {"uid", "gid"};
+    for (unsigned i = 0; i < 2; i++) {
+        char id[16];
+        (void)snprintf(id, sizeof id, "%u", (unsigned)op->number[1 + i]);
+        if (op->number[1 + i] && fsconfig(context, FSCONFIG_SET_STRING, keys[i], id, 0) < 0)
+            return false;
+    }
+    return true;
+}
+
 static int
-shm_detached(const char *size, const char *label)
+shm_detached(const char *size, const char *label, const struct spec_op *op)
 {
     cleanup_close int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
     if (label && context >= 0 && fsconfig(context, FSCONFIG_SET_STRING, "context", label, 0) < 0)
         return -1;
     if (context < 0 || fsconfig(context, FSCONFIG_SET_STRING, "source", "shm", 0) < 0 ||
         fsconfig(context, FSCONFIG_SET_STRING, "mode", "1777", 0) < 0 || fsconfig(context, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
-        fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        !shm_owner(context, op) || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return -1;
     return fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 }
 
 static int
-shm_only_mount(const char *size, const char *label)
+shm_only_mount(const char *size, const char *label, const struct spec_op *op)
 {
     char options[PATH_MAX];
-    int n = snprintf(options, sizeof options, "mode=1777,size=%s", size);
+    int n = snprintf(options, sizeof options, "mode=1777,size=%s,uid=%u,gid=%u", size, (unsigned)op->number[1], (unsigned)op->number[2]);
     if (label)
         (void)snprintf(options + n, sizeof options - (size_t)n, ",context=\"%s\"", label);
     int errnum = failed(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL));
@@ -225,7 +275,7 @@ shm_only_mount(const char *size, const char *label)
 }
 
 static int
-shm_in_namespace(struct launch *l, const char *size, const char *label)
+shm_in_namespace(struct launch *l, const char *size, const char *label, const struct spec_op *op)
 {
     cleanup_close int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (home < 0 || unshare(CLONE_NEWNS) < 0)
@@ -233,7 +283,7 @@ shm_in_namespace(struct launch *l, const char *size, const char *label)
     l->shm = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     int errnum = failed(l->shm);
     if (!errnum)
-        errnum = shm_only_mount(size, label);
+        errnum = shm_only_mount(size, label, op);
     return setns(home, CLONE_NEWNS) < 0 ? errno : errnum;
 }
 
@@ -243,10 +293,10 @@ launch_pod_shm(struct launch *l, const struct spec_op *op)
     char size[32];
     const char *label = op_text(l, op, 0);
     (void)snprintf(size, sizeof size, "%llu", (unsigned long long)op->number[0]);
-    cleanup_close int detached = shm_detached(size, label);
+    cleanup_close int detached = shm_detached(size, label, op);
     cleanup_close int trial = detached < 0 ? -1 : tree_open(detached, "", (unsigned)AT_EMPTY_PATH);
     if (trial < 0)
-        return shm_in_namespace(l, size, label);
+        return shm_in_namespace(l, size, label, op);
     l->shm = steal(detached);
     return 0;
 }
@@ -291,6 +341,18 @@ mask_directory(struct launch *l, const struct spec_op *op, int target)
     return tree < 0 ? errno : tree_attach(tree, target);
 }
 
+/* What was taken can be cloned only once it is mounted (Linux before 6.15). */
+static int
+mask_file(struct launch *l, int target)
+{
+    if (l->null >= 0 && !l->null_placed) {
+        l->null_placed = true;
+        return tree_attach(l->null, target);
+    }
+    cleanup_close int tree = l->null >= 0 ? tree_open(l->null, "", (unsigned)AT_EMPTY_PATH) : tree_open(AT_FDCWD, "/dev/null", 0);
+    return tree < 0 ? errno : tree_attach(tree, target);
+}
+
 int
 launch_mask(struct launch *l, const struct spec_op *op)
 {
@@ -302,8 +364,7 @@ launch_mask(struct launch *l, const struct spec_op *op)
         return errno;
     if (S_ISDIR(st.st_mode))
         return mask_directory(l, op, target);
-    cleanup_close int tree = tree_open(AT_FDCWD, "/dev/null", 0);
-    return tree < 0 ? errno : tree_attach(tree, target);
+    return mask_file(l, target);
 }
 
 int

@@ -74,7 +74,7 @@ static void
 monitor_init(struct monitor *m, const char *pod_id)
 {
     (void)snprintf(m->pod_id, sizeof m->pod_id, "%s", pod_id);
-    m->pod_pid_ns = m->shm = m->state_dir = m->containers_dir = -1;
+    m->pod_pid_ns = m->shm = m->userns = m->state_dir = m->containers_dir = -1;
     m->signals.fd = m->listener.fd = m->connection.fd = -1;
     m->epoll = epoll_create1(EPOLL_CLOEXEC);
     m->null = open("/dev/null", O_RDWR | O_CLOEXEC);

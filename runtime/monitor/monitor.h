@@ -86,6 +86,7 @@ struct monitor {
     int pod_pid_ns;  /* shared pid namespace; -1 */
     pid_t pod_init;  /* its init; 0 */
     int shm;         /* the pod's shm: launch_pod_shm's; -1 */
+    int userns;      /* the pod's user namespace; -1 */
     int state_dir;
     int containers_dir;
     bool has_pod; /* POD was carried out */
@@ -134,7 +135,9 @@ void container_create(struct monitor *m, struct message *request, struct asker a
 void container_start(struct monitor *m, struct container *c, struct asker asker);
 void container_kill(struct container *c);
 void container_delete(struct monitor *m, struct container *c, struct asker asker);
-void container_reaped(struct monitor *m, struct container *c, int status);
+void container_reaped(struct monitor *m, struct container *c, pid_t pid, int status);
+/* Read what those that are being created report: one of them may have been replaced by a process that is not known yet. */
+void containers_hear(struct monitor *m);
 /* Something it may wait for has happened, or time has passed: tell its exit, free its slot. */
 void container_advance(struct monitor *m, struct container *c);
 void container_tell_exit(struct monitor *m, struct container *c);
@@ -152,6 +155,7 @@ struct task_plan {
     int stdio[3];
     int pid_ns;      /* enter this one: a namespace's fd or a pidfd; -1: stay */
     bool new_pid_ns; /* a new one */
+    bool enters;     /* by the spec's SPEC_ENTER, not by the clone */
     int init_pidfd;  /* of the container an exec enters; -1 */
     int gate;        /* what SPEC_GATE waits for; -1 */
 };

@@ -6,22 +6,33 @@
 
 #include "runtime/monitor/monitor.h"
 
-/* Who it was: an exec, a container's init, or an orphan that the host's pid namespace gave to its subreaper. */
-static void
-reaped(struct monitor *m, pid_t pid, int status)
+static bool
+reaped_known(struct monitor *m, pid_t pid, int status)
 {
     for (size_t i = 0; i < m->containers_used; i++)
         if (m->containers[i].task.pid == pid) {
-            container_reaped(m, &m->containers[i], status);
-            return;
+            container_reaped(m, &m->containers[i], pid, status);
+            return true;
         }
     for (size_t i = 0; i < m->execs_used; i++)
         if (m->execs[i].task.pid == pid) {
             exec_reaped(m, &m->execs[i], status);
-            return;
+            return true;
         }
+    return false;
+}
+
+/* Who it was: an exec, a container's init (maybe one not heard of yet), the pod's, or an orphan that the host's pid namespace gave to its subreaper.
+ */
+static void
+reaped(struct monitor *m, pid_t pid, int status)
+{
+    if (reaped_known(m, pid, status))
+        return;
     if (pid == m->pod_init)
         m->pod_init = 0;
+    containers_hear(m);
+    (void)reaped_known(m, pid, status);
 }
 
 static void

@@ -14,7 +14,7 @@
 static int
 pod_setup(struct monitor *m, struct message *request, int *failed_op, const char **words)
 {
-    struct launch l = {.channel = -1, .init_pidfd = -1, .shm = -1, .root = -1, .masked_dir = -1};
+    struct launch l = {LAUNCH_NONE};
     size_t size = 0;
     int errnum = 0, spec = protocol_take_fd(request, FD_POD_SPEC);
     *words = "read the pod's launch spec";
@@ -25,8 +25,11 @@ pod_setup(struct monitor *m, struct message *request, int *failed_op, const char
     errnum = launch_run(&l, failed_op);
     (void)munmap((void *)(uintptr_t)l.spec, size);
     m->shm = l.shm;
+    m->userns = l.userns;
+    m->pod_init = l.pod_init;
+    m->pod_pid_ns = l.pod_init_pidfd;
     *words = "";
-    if (!errnum && message_u64(request, TAG_SHARED_PID)) {
+    if (!errnum && !m->pod_init && message_u64(request, TAG_SHARED_PID)) {
         *words = "clone the init of the shared pid namespace";
         errnum = task_clone_pod_init(m);
     }

@@ -31,17 +31,20 @@ clone_process(uint64_t flags, int cgroup, int *pidfd)
 static int
 launch(struct monitor *m, struct task *task, const struct task_plan *plan, int channel)
 {
-    struct launch_child child = {.spec = plan->spec, .channel = channel, .init_pidfd = plan->init_pidfd, .gate = plan->gate, .shm = m->shm};
+    struct launch_child child = {
+        .spec = plan->spec, .channel = channel, .init_pidfd = plan->init_pidfd, .gate = plan->gate, .shm = m->shm, .userns = m->userns};
+    int pid_ns = plan->enters ? -1 : plan->pid_ns;
+    child.pid_ns = plan->enters ? plan->pid_ns : -1;
     for (int i = 0; i < 3; i++)
         child.stdio[i] = plan->stdio[i] >= 0 ? plan->stdio[i] : m->null;
     /* A namespace entered here is that of children cloned from now on; the monitor itself stays where it is (setns(2)). */
-    if (plan->pid_ns >= 0 && setns(plan->pid_ns, CLONE_NEWPID) < 0)
+    if (pid_ns >= 0 && setns(pid_ns, CLONE_NEWPID) < 0)
         return errno;
-    task->pid = clone_process(plan->new_pid_ns ? CLONE_NEWPID : 0, task->cgroup, &task->pidfd);
+    task->pid = clone_process(plan->new_pid_ns && !plan->enters ? CLONE_NEWPID : 0, task->cgroup, &task->pidfd);
     int errnum = task->pid < 0 ? errno : 0;
     if (task->pid == 0)
         launch_child(&child);
-    if (plan->pid_ns >= 0)
+    if (pid_ns >= 0)
         (void)setns(m->home_pid_ns, CLONE_NEWPID);
     return errnum;
 }
@@ -104,7 +107,7 @@ give_up_all(const char *name)
 }
 
 /* The init of a shared pid namespace: it reaps what containers leave, and holds nothing, no fd either. */
-_Noreturn static void
+_Noreturn void
 pod_init_run(void)
 {
     sigset_t all;

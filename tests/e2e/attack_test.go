@@ -217,6 +217,26 @@ func TestAttackThroughExecs(t *testing.T) {
 	}
 }
 
+// Nor while containers are made beside it in its pid namespace.
+func TestAttackThroughCreations(t *testing.T) {
+	leaveNothing(t)
+	p := newPod(t, func(c *cri.PodSandboxConfig) { c.Linux.SecurityContext.NamespaceOptions.Pid = cri.NamespaceMode_POD })
+	shared := func(s *cri.LinuxContainerSecurityContext) {
+		s.NamespaceOptions.Pid = cri.NamespaceMode_POD
+		s.Capabilities = &cri.Capability{AddCapabilities: []string{"SYS_PTRACE"}}
+	}
+	config := attacker(t, "roots", shared)
+	config.Envs = append(config.Envs, &cri.KeyValue{Key: "NODE", Value: nodeDir})
+	watcher := p.run(t, config)
+	for i := 0; i < 100 && watcher.status(t).State == cri.ContainerState_CONTAINER_RUNNING; i++ {
+		p.create(t, secure("made-"+strconv.Itoa(i), shared, "true")).remove(t)
+	}
+	watcher.ended(t)
+	if got := watcher.stdout(t); strings.Contains(got, "ESCAPED") || strings.Contains(got, "LEAKED") {
+		t.Errorf("%.600s", got)
+	}
+}
+
 func attackByPtrace() {
 	for _, text := range strings.Fields(os.Getenv("PIDS")) {
 		pid, _ := strconv.Atoi(text)

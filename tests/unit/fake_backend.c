@@ -29,6 +29,13 @@ runtime_ready(struct runtime *rt, char reason[256])
     reason[0] = '\0';
 }
 
+bool
+runtime_has_userns(const struct runtime *rt)
+{
+    (void)rt;
+    return false;
+}
+
 char *
 runtime_info_json(struct runtime *rt)
 {

@@ -347,6 +347,55 @@ test_a_pod_with_one_pid_namespace(void **state)
     assert_int_equal(pod_remove(world.rt, shared, NULL, NULL), 0);
 }
 
+static struct id_mapping *
+ids_from(uint32_t host)
+{
+    struct id_mapping *ids = mem_zalloc(1, sizeof *ids);
+    *ids = (struct id_mapping){.host_id = host, .length = 65536};
+    return ids;
+}
+
+static void
+mask(struct container_config *config)
+{
+    strv_add(&config->masked_paths, "/proc/keys");
+    strv_add(&config->masked_paths, "/proc/timer_list");
+    strv_add(&config->masked_paths, "/proc/irq");
+}
+
+static void
+test_a_pod_with_users_of_its_own(void **state)
+{
+    (void)state;
+    char own[ID_SIZE], id[ID_SIZE];
+    if (!world.rt || !runtime_has_userns(world.rt))
+        skip();
+    struct pod_config *config = world_pod(&world, "users");
+    config->pid = NAMESPACE_POD;
+    config->userns = (struct id_maps){.uids = ids_from(300000), .gids = ids_from(300000), .uid_count = 1, .gid_count = 1};
+    strmap_set(&config->sysctls, "kernel.shmmax", "123456789");
+    assert_int_equal(pod_run(world.rt, config, own, NULL, NULL), 0);
+    struct container_config *first = world_container(own, "main", "sleep 1000");
+    first->pid = NAMESPACE_POD;
+    mask(first);
+    launch(first, id);
+    expect(id, "wc -c </proc/keys; wc -c </proc/timer_list; ls /proc/irq", "0\n0\n");
+    expect(id, "tr -s ' ' </proc/self/uid_map; stat -c %u / /bin/busybox /etc/hosts /dev/shm /dev/null /dev/mqueue | uniq", " 0 300000 65536\n0\n");
+    expect(id, "touch /new && chown 5:6 /new && stat -c %u:%g /new; cat /proc/sys/kernel/shmmax /proc/1/comm; echo x >/dev/shm/x",
+           "5:6\n123456789\ncrisp-init\n");
+    cleanup_free char *path = str_printf("%s/containers/%s/upper/new", world.root, id);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_uid, 300005);
+    assert_int_equal(st.st_gid, 300006);
+    struct container_config *second = world_container(own, "second", "sleep 1001");
+    mask(second);
+    launch(second, id);
+    expect(id, "tr -s ' ' </proc/self/gid_map; wc -c </proc/keys; wc -c </proc/timer_list; tr '\\0' ' ' </proc/1/cmdline; stat -c %u /dev/pts/ptmx",
+           " 0 300000 65536\n0\n0\nsleep 1001 0\n");
+    assert_int_equal(pod_remove(world.rt, own, NULL, NULL), 0);
+}
+
 static void
 test_a_pod_of_the_node(void **state)
 {
@@ -528,6 +577,7 @@ main(void)
         cmocka_unit_test(test_a_container_out_of_memory_says_so),
         cmocka_unit_test(test_containers_of_a_pod_share_what_they_should),
         cmocka_unit_test(test_a_pod_with_one_pid_namespace),
+        cmocka_unit_test(test_a_pod_with_users_of_its_own),
         cmocka_unit_test(test_a_pod_of_the_node),
         cmocka_unit_test(test_sysctls_of_the_pod),
         cmocka_unit_test(test_i_mistyped_a_sysctl_and_was_told_something_was_not_found),

@@ -103,6 +103,7 @@ the_containers_of_an_older_list_are_where_they_were(void **state)
     assert_int_equal(STATE_CREATED, 1);
     assert_int_equal(STATE_EXITED, 3);
     assert_int_equal(FLAG_NEW_PID_NS, 16);
+    assert_int_equal(FLAG_ENTERS, 32);
     assert_int_equal(FD_CONSOLE, 10);
 }
 

@@ -205,7 +205,8 @@ an_older_spec_is_understood(void **state)
     static const char *const numbers[] = {
         "write", "sysctl", "unshare", "enter", "hostname", "link-up", "pin-netns", "pod-shm", "propagation", "overlay", "root", "mount", "bind", "shm",
         "mkdir", "mknod", "symlink", "mask", "readonly", "pivot", "root-readonly", "console", "rlimit", "chdir", "groups", "bounding", "user", "caps",
-        "no-new-privs", "seccomp", "umask", "wait", "exec", "keyring",
+        "no-new-privs", "seccomp", "umask", "wait", "exec", "keyring", "image", "gate", "label", "userns", "idmap",
+        "fs-user", "enter-pod",
     };
     /* clang-format on */
     static _Alignas(16) uint32_t newer[sizeof old / sizeof old[0]];

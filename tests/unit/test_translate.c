@@ -199,25 +199,44 @@ ports_and_addresses_are_checked(void **state)
 }
 
 static void
-what_a_pod_asks_of_security_and_crisp_cannot_do_is_refused_by_name(void **state)
+the_user_namespace_is_read_with_its_ranges(void **state)
 {
     (void)state;
     struct pod_fixture *f = pod_fixture();
     Runtime__V1__UserNamespace user = RUNTIME__V1__USER_NAMESPACE__INIT;
+    Runtime__V1__IDMapping map = RUNTIME__V1__IDMAPPING__INIT;
+    map.host_id = 300000;
+    map.length = 65536;
     f->namespaces.userns_options = &user;
-    refused(f, ERR_UNSUPPORTED, "userns_options");
+    refused(f, ERR_INVALID, "userns_options: mode POD needs");
     user.mode = RUNTIME__V1__NAMESPACE_MODE__CONTAINER;
     refused(f, ERR_INVALID, "userns_options");
     user.mode = RUNTIME__V1__NAMESPACE_MODE__NODE;
     struct pod_config *pod = pod_request_read(&f->request, &err);
     assert_non_null(pod);
+    assert_int_equal(pod->userns.uid_count, 0);
     pod_config_free(pod);
+    user.uids = user.gids = (Runtime__V1__IDMapping *[]){&map};
+    user.n_uids = user.n_gids = 1;
+    refused(f, ERR_INVALID, "userns_options: mode NODE");
+    user.mode = RUNTIME__V1__NAMESPACE_MODE__POD;
+    pod = pod_request_read(&f->request, &err);
+    assert_non_null(pod);
+    assert_int_equal(pod->userns.uid_count, 1);
+    assert_int_equal(pod->userns.gids[0].host_id, 300000);
+    assert_int_equal(pod->userns.gids[0].length, 65536);
+    pod_config_free(pod);
+}
 
-    f = pod_fixture();
+static void
+what_a_pod_asks_of_security_and_crisp_cannot_do_is_refused_by_name(void **state)
+{
+    (void)state;
+    struct pod_fixture *f = pod_fixture();
     Runtime__V1__SELinuxOption selinux = RUNTIME__V1__SELINUX_OPTION__INIT;
     f->security.selinux_options = &selinux;
     selinux.level = "s0:c1,c2";
-    pod = pod_request_read(&f->request, &err);
+    struct pod_config *pod = pod_request_read(&f->request, &err);
     assert_non_null(pod);
     assert_string_equal(pod->selinux.level, "s0:c1,c2");
     pod_config_free(pod);
@@ -552,7 +571,7 @@ what_crisp_cannot_enforce_is_refused_by_name(void **state)
 }
 
 static void
-mounts_are_read_and_idmaps_refused_by_name(void **state)
+mounts_are_read(void **state)
 {
     struct container_fixture *f = *state;
     Runtime__V1__Mount mount = RUNTIME__V1__MOUNT__INIT;
@@ -572,7 +591,11 @@ mounts_are_read_and_idmaps_refused_by_name(void **state)
     container_config_free(c);
     mount.uidmappings = (Runtime__V1__IDMapping *[]){&map};
     mount.n_uidmappings = 1;
-    container_refused(f, ERR_UNSUPPORTED, "uidMappings");
+    map.container_id = 7;
+    c = accepted(f);
+    assert_int_equal(c->mounts[0].maps.uid_count, 1);
+    assert_int_equal(c->mounts[0].maps.uids[0].container_id, 7);
+    container_config_free(c);
     mount.n_uidmappings = 0;
     mount.mount_options = (const char *[]){"noexec", "nosuid", "nodev"};
     mount.n_mount_options = 3;
@@ -719,6 +742,7 @@ main(void)
         cmocka_unit_test(a_pod_without_metadata_or_config_is_invalid),
         cmocka_unit_test(words_for_resolv_conf_hold_no_lines_of_their_own),
         cmocka_unit_test(ports_and_addresses_are_checked),
+        cmocka_unit_test(the_user_namespace_is_read_with_its_ranges),
         cmocka_unit_test(what_a_pod_asks_of_security_and_crisp_cannot_do_is_refused_by_name),
         CONTAINER(command_and_args_replace_what_the_image_says),
         CONTAINER(the_image_fills_in_what_the_request_leaves_out),
@@ -726,7 +750,7 @@ main(void)
         CONTAINER(the_user_is_the_requests_else_the_images),
         CONTAINER(seccomp_is_read_from_both_fields),
         CONTAINER(what_crisp_cannot_enforce_is_refused_by_name),
-        CONTAINER(mounts_are_read_and_idmaps_refused_by_name),
+        CONTAINER(mounts_are_read),
         CONTAINER(an_image_is_mounted_in_place_of_a_host_path_and_beneath_its_root),
         CONTAINER(namespaces_of_the_host_are_the_pods_to_grant),
         CONTAINER(the_same_request_is_known_again_and_another_is_not),
