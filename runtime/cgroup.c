@@ -387,14 +387,27 @@ cgroup_kill(const struct cgroups *cgroups, const char *path, struct error *err)
     return error_prefix(err, "cgroup %s", path);
 }
 
-void
-cgroup_children(const struct cgroups *cgroups, const char *path, struct strv *names)
+static void
+children_in(const struct cgroup_hierarchy *h, const char *path, struct strv *names)
 {
-    int fd = open_in(census(cgroups), path, NULL);
+    int fd = open_in(h, path, NULL);
     cleanup_closedir DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     if (!dir)
         return;
     for (struct dirent *entry; (entry = readdir(dir));)
         if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
             strv_add(names, entry->d_name);
+}
+
+void
+cgroup_children(const struct cgroups *cgroups, const char *path, struct strv *names)
+{
+    children_in(census(cgroups), path, names);
+}
+
+void
+cgroup_children_anywhere(const struct cgroups *cgroups, const char *path, struct strv *names)
+{
+    for (size_t i = 0; i < cgroups->count; i++)
+        children_in(&cgroups->list[i], path, names);
 }

@@ -74,6 +74,8 @@ void cgroup_set_oom_score(const struct cgroups *cgroups, const char *path, int64
 bool cgroup_populated(const struct cgroups *cgroups, const char *path);
 /* Names of the children of `path` in the unified (else the first) hierarchy, for finding what a dead crispd left. */
 void cgroup_children(const struct cgroups *cgroups, const char *path, struct strv *names);
+/* The same of every hierarchy, a name as often as it is found: who was killed while making or removing a cgroup leaves it in some. */
+void cgroup_children_anywhere(const struct cgroups *cgroups, const char *path, struct strv *names);
 
 /* runtime/cgroup_resources.c: write the limits that are given. ERR_INVALID with the file and value where the kernel refuses one. */
 int cgroup_apply(const struct cgroups *cgroups, const char *path, const struct resources *resources, struct error *err);

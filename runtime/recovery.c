@@ -473,7 +473,7 @@ clear_default_parent(struct runtime *rt, const char *handler, const struct unfin
     cleanup_free char *parent = pod_cgroup_parent(rt, "", handler, NULL);
     if (!parent)
         return;
-    cgroup_children(&rt->cgroups, parent, &pods);
+    cgroup_children_anywhere(&rt->cgroups, parent, &pods);
     for (size_t i = 0; i < pods.count; i++) {
         cleanup_free char *stray = str_printf("%s/%s", parent, pods.items[i]);
         if (rt->systemd)
