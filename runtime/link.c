@@ -557,6 +557,15 @@ ask_end(struct link *link)
         (void)exchange_send(&x, &ignored);
 }
 
+bool
+link_is_up(struct link *link)
+{
+    (void)pthread_mutex_lock(&link->lock);
+    bool up = link->state == LINK_UP;
+    (void)pthread_mutex_unlock(&link->lock);
+    return up;
+}
+
 int
 link_end(struct link *link, struct error *err)
 {

@@ -132,6 +132,9 @@ struct link_attach {
  * is detached. An older monitor may not know the request: ERR_UNSUPPORTED. */
 int link_attach(struct link *link, struct link_attach *attach, struct error *err);
 
+/* Not ended, and its monitor not found dead; hub_options.lost is called after this has become false, where nobody ended it. */
+bool link_is_up(struct link *link);
+
 /* The pod is stopped: the monitor kills what is left, flushes logs and records, and ends; returns when it is gone (bounded; then it is killed). Frees
  * the link. */
 int link_end(struct link *link, struct error *err);

@@ -434,10 +434,10 @@ undo_files(struct making *m)
 }
 
 static void
-set_phase(struct making *m, enum pod_phase phase)
+unready(struct making *m)
 {
     HOLD(&m->rt->lock);
-    m->pod->phase = phase;
+    m->pod->phase = POD_PHASE_MAKING;
 }
 
 static void
@@ -447,12 +447,23 @@ tell(struct making *m, enum change_kind kind)
     change_tell(m->rt, kind, m->pod->id, m->pod);
 }
 
+/* A monitor that dies before is told of here, one that dies later to pod_lost: none is between. */
+static int
+become_ready(struct making *m, struct error *err)
+{
+    HOLD(&m->rt->lock);
+    if (!link_is_up(m->pod->link))
+        return error_set(err, ERR_UNAVAILABLE, "its monitor is dead");
+    m->pod->phase = POD_PHASE_READY;
+    return 0;
+}
+
 static int
 make_state(struct making *m, struct error *err)
 {
-    set_phase(m, POD_PHASE_READY);
+    TRY(become_ready(m, err));
     if (record_pod_state(m->rt, m->pod, err) < 0) {
-        set_phase(m, POD_PHASE_MAKING);
+        unready(m);
         return -1;
     }
     tell(m, CHANGE_CREATED);
@@ -463,7 +474,7 @@ make_state(struct making *m, struct error *err)
 static void
 undo_state(struct making *m)
 {
-    set_phase(m, POD_PHASE_MAKING);
+    unready(m);
     tell(m, CHANGE_DELETED);
 }
 
