@@ -465,6 +465,15 @@ clear_strays(struct runtime *rt, const struct unfinished *unfinished)
         janitor_add(rt->sweeper, empty_trash, trash.items[i], 0);
 }
 
+/* What is in it is dying, or is a container whose pod's records are gone. */
+static bool
+remove_stray(void *arg, const char *cgroup)
+{
+    const struct runtime *rt = arg;
+    (void)cgroup_kill(&rt->cgroups, cgroup, NULL);
+    return cgroup_remove(&rt->cgroups, cgroup) == 0;
+}
+
 /* A crispd that was killed while a pod came or went may have left its cgroup, and the parent of those that name none. */
 static void
 clear_default_parent(struct runtime *rt, const char *handler, const struct unfinished *unfinished)
@@ -478,8 +487,8 @@ clear_default_parent(struct runtime *rt, const char *handler, const struct unfin
         cleanup_free char *stray = str_printf("%s/%s", parent, pods.items[i]);
         if (rt->systemd)
             pod_cgroup_parent_release(rt, stray);
-        else if (id_valid(pods.items[i]) && is_stray(rt, unfinished, pods.items[i]))
-            (void)cgroup_remove(&rt->cgroups, stray);
+        else if (id_valid(pods.items[i]) && is_stray(rt, unfinished, pods.items[i]) && !remove_stray(rt, stray))
+            janitor_add(rt->janitor, remove_stray, stray, NS_PER_MS);
     }
     if (!rt->systemd && !pod_cgroup_parent_in_use(rt, parent))
         cgroup_remove_own_parent(&rt->cgroups, parent);

@@ -246,6 +246,13 @@ func TestSurvivalOfDamagedRecords(t *testing.T) {
 	if len(listed) == 0 {
 		eventually(t, 5*time.Second, fmt.Sprintf("process %d of a pod that crispd does not know dead", pid), func() bool { return dead(pid) })
 	}
+	if known := must(runtime.ListPodSandbox(soon(t), &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{Id: torn.id}}))(t).Items; len(known) == 0 {
+		eventually(t, 5*time.Second, "cgroups of a pod that crispd does not know gone", func() bool {
+			left, _ := filepath.Glob("/sys/fs/cgroup/*/crisp/" + torn.id)
+			alone, _ := filepath.Glob("/sys/fs/cgroup/crisp/" + torn.id)
+			return len(left)+len(alone) == 0
+		})
+	}
 	if log := string(must(os.ReadFile(crispdLog))(t)); !strings.Contains(log, torn.id[:12]) {
 		t.Errorf("crispd did not log a word of pod %s", torn.id)
 	}
