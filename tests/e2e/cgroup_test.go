@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -124,6 +125,10 @@ func TestPodHasItsOwnCgroup(t *testing.T) {
 	info := must(runtime.PodSandboxStatus(soon(t), &cri.PodSandboxStatusRequest{PodSandboxId: p.id, Verbose: true}))(t).Info["info"]
 	if !strings.Contains(info, `"overhead":`) || !strings.Contains(info, strconv.Itoa(128<<20)) {
 		t.Errorf("verbose: %s", info)
+	}
+	// More than there are numbers is no limit, and not a negative one.
+	if err := update(&cri.LinuxContainerResources{MemoryLimitInBytes: math.MaxInt64}); err != nil {
+		t.Error(err)
 	}
 }
 
