@@ -88,6 +88,12 @@ privileged_without_host_devices = true
 	}
 	_, err = image.ImageStatus(soon(t), &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: busybox, RuntimeHandler: "kata"}})
 	fails(t, err, is(codes.InvalidArgument), `"kata"`)
+
+	// A handler taken out of the configuration: its pods go on, and get no new containers that would be confined less than the others.
+	configure(t, "")
+	careful.sh(t, "true")
+	_, err = careful.pod.tryCreate(t, containerConfig("late", "sleep", "1000"))
+	fails(t, err, is(codes.FailedPrecondition), `"careful"`, "late")
 }
 
 // A pod that names no parent has a cgroup of its own, which holds its containers together to what they and the pod may use.
