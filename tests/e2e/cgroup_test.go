@@ -188,7 +188,7 @@ func TestALongListOfProcessorsIsTakenWhole(t *testing.T) {
 	if got := cgroupFile(t, c.hostPid(t), "cpuset", "cpuset.cpus", "cpuset.cpus"); got != "0-1" {
 		t.Errorf("its processors: %s", got)
 	}
-	for _, cpus := range []string{strings.Repeat("0,", 2000) + "1", strings.Repeat("0,", 3000) + "1", "99999999999999999999", ","} {
+	for _, cpus := range []string{strings.Repeat("0,", 2000) + "1", strings.Repeat("0,", 3000) + "1", "99999999999999999999", ",", "0,,1", "0-", "-1"} {
 		_, err := runtime.UpdateContainerResources(soon(t), &cri.UpdateContainerResourcesRequest{ContainerId: c.id, Linux: &cri.LinuxContainerResources{CpusetCpus: cpus}})
 		fails(t, err, is(codes.InvalidArgument), "cpuset")
 	}
