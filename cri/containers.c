@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/id.h"
 #include "cri/check.h"
+#include "cri/configuration.h"
 #include "cri/container_request.h"
 #include "cri/convert.h"
 #include "cri/handlers.h"
@@ -40,6 +41,11 @@ read_request(struct call *call, Runtime__V1__CreateContainerRequest *in, struct 
     struct pod_status *pod = call_alloc(call, sizeof *pod);
     TRY_OR_NULL(pod_status(call->services->runtime, in->pod_sandbox_id, pod, err));
     call_defer(call, release_pod, pod);
+    /* The default one may confine it less. */
+    if (configuration_check_handler(call->services->configuration, pod->config->runtime_handler, err) < 0) {
+        error_as(err, ERR_PRECONDITION);
+        return NULL;
+    }
     const struct image *image = TRY_PTR_OR_NULL(images_find(call->services->images, in->config->image->image, err));
     call_defer(call, release_image, (void *)(uintptr_t)image);
     return container_request_read(in, pod->id, pod->config, image, err);

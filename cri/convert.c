@@ -1,5 +1,6 @@
 #include "cri/convert.h"
 
+#include <ctype.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -152,8 +153,12 @@ hugepages_read(struct resources *out, const Runtime__V1__LinuxContainerResources
 static int
 cpuset_read(char **out, const char *in, const char *what, struct error *err)
 {
-    if (in[strspn(in, "0123456789,-")])
-        return error_set(err, ERR_INVALID, "%s: \"%.100s\" is no list of numbers such as 0-3,7", what, in);
+    /* The kernel lets "1,,3" pass; what is made of it for systemd had a 0 more. */
+    for (const char *at = in; *at; at++) {
+        bool between = at > in && isdigit((unsigned char)at[-1]) && isdigit((unsigned char)at[1]);
+        if (!isdigit((unsigned char)*at) && !(between && (*at == ',' || *at == '-')))
+            return error_set(err, ERR_INVALID, "%s: \"%.100s\" is no list of numbers such as 0-3,7", what, in);
+    }
     str_set(out, in);
     return 0;
 }

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "runtime/cgroup.h"
 
-enum { VALUE_SIZE = 256, WRITES_MAX = 64 };
+enum { VALUE_SIZE = CPUSET_TEXT_MAX + 1, WRITES_MAX = 64 };
 
 /* Words for the file, or false where the limit is not given. */
 typedef bool value_of(const struct resources *r, char out[VALUE_SIZE]);
@@ -113,7 +113,10 @@ mems(const struct resources *r, char out[VALUE_SIZE])
     return put_text(r->cpuset_mems, out);
 }
 
-enum { MAY_BE_MISSING = 1 /* a kernel without swap accounting has no such file, and nothing to limit */ };
+enum {
+    MAY_BE_MISSING = 1, /* a kernel without swap accounting has no such file, and nothing to limit */
+    EARLY_IN_V1 = 2,    /* apply_early */
+};
 
 /* clang-format off */
 static const struct resource_file {
@@ -124,11 +127,11 @@ static const struct resource_file {
     /* controller  v1                             v2                 value in v1  in v2 */
     {"cpu",        "cpu.shares",                  "cpu.weight",      shares_v1,   weight_v2, 0},
     {"cpu",        "cpu.cfs_period_us",           NULL,              period_v1,   NULL,      0},
-    {"cpu",        "cpu.cfs_quota_us",            "cpu.max",         quota_v1,    max_v2,    0},
+    {"cpu",        "cpu.cfs_quota_us",            "cpu.max",         quota_v1,    max_v2,    EARLY_IN_V1},
     {"cpuset",     "cpuset.cpus",                 "cpuset.cpus",     cpus,        cpus,      0},
     {"cpuset",     "cpuset.mems",                 "cpuset.mems",     mems,        mems,      0},
     {"memory",     "memory.limit_in_bytes",       "memory.max",      memory,      memory,    0},
-    {"memory",     "memory.memsw.limit_in_bytes", "memory.swap.max", swap_v1,     swap_v2,   MAY_BE_MISSING},
+    {"memory",     "memory.memsw.limit_in_bytes", "memory.swap.max", swap_v1,     swap_v2,   MAY_BE_MISSING | EARLY_IN_V1},
 };
 /* clang-format on */
 
@@ -136,8 +139,10 @@ static const struct resource_file {
 static int
 refused(struct error *err, const char *file, const char *value)
 {
-    if (err && (err->errnum == EINVAL || err->errnum == ERANGE || err->errnum == ENODEV))
-        error_as(err, ERR_INVALID);
+    const int of_request[] = {EINVAL, ERANGE, EOVERFLOW, E2BIG, ENODEV, ENOSPC /* a cpuset without CPUs */};
+    for (size_t i = 0; err && i < sizeof of_request / sizeof *of_request; i++)
+        if (err->errnum == of_request[i])
+            error_as(err, ERR_INVALID);
     if (err && err->errnum == EBUSY)
         error_as(err, ERR_PRECONDITION);
     return error_prefix(err, "cgroup limit %s=%s", file, value);
@@ -204,18 +209,16 @@ apply_file(struct target *t, const struct resource_file *f, const struct resourc
     return put_value(t, dir, h->unified ? f->v2 : f->v1, value, f->flags, err);
 }
 
-/* v1 keeps memory ≤ memory and swap at every moment: raising both means swap first, which fails where both are lowered. */
+/* v1 takes pairs in two writes and checks at each: memory ≤ memory and swap, quota/period ≤ the parent's. Where the pair is raised one order is
+ * refused, where it is lowered the other: what fails here comes again in its turn. */
 static void
-raise_swap_first(struct target *t, const struct resources *r)
+apply_early(struct target *t, const struct resources *r)
 {
-    const struct cgroup_hierarchy *h = cgroups_of(t->cgroups, "memory");
-    if (!h || h->unified || r->memory_swap_limit_bytes == 0)
-        return;
-    cleanup_close int dir = cgroup_open_controller(t->cgroups, t->path, "memory", NULL);
-    char value[VALUE_SIZE];
-    (void)swap_v1(r, value);
-    if (dir >= 0)
-        (void)put_value(t, dir, "memory.memsw.limit_in_bytes", value, MAY_BE_MISSING, NULL);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const struct cgroup_hierarchy *h = cgroups_of(t->cgroups, files[i].controller);
+        if (files[i].flags & EARLY_IN_V1 && h && !h->unified)
+            (void)apply_file(t, &files[i], r, NULL);
+    }
 }
 
 static int
@@ -260,7 +263,7 @@ apply_unified(struct target *t, const struct resources *r, struct error *err)
 static int
 apply(struct target *t, const struct resources *r, struct error *err)
 {
-    raise_swap_first(t, r);
+    apply_early(t, r);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         TRY(apply_file(t, &files[i], r, err));
     TRY(apply_hugepages(t, r, err));

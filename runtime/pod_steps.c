@@ -175,20 +175,26 @@ undo_record(struct making *m)
 
 /* ---- cgroup ---- */
 
+/* Where there is no such number the most is as good as no limit. */
+static void
+add_cost(int64_t *limit, int64_t cost)
+{
+    if (*limit > 0 && __builtin_add_overflow(*limit, cost, limit))
+        *limit = INT64_MAX;
+}
+
 /* A limit of the pod is that of its containers together and its own costs on top. */
 static void
 add_overhead(struct resources *sum, const struct resources *overhead)
 {
     const int64_t period = sum->cpu_period > 0 ? sum->cpu_period : CPU_PERIOD_US;
     const int64_t of_period = overhead->cpu_period > 0 ? overhead->cpu_period : CPU_PERIOD_US;
-    if (sum->memory_limit_bytes > 0)
-        sum->memory_limit_bytes += overhead->memory_limit_bytes;
-    if (sum->memory_swap_limit_bytes > 0)
-        sum->memory_swap_limit_bytes += overhead->memory_limit_bytes;
-    if (sum->cpu_shares > 0)
-        sum->cpu_shares += overhead->cpu_shares;
-    if (sum->cpu_quota > 0 && overhead->cpu_quota > 0)
-        sum->cpu_quota += (int64_t)((double)overhead->cpu_quota / (double)of_period * (double)period);
+    const double quota = (double)overhead->cpu_quota / (double)of_period * (double)period;
+    add_cost(&sum->memory_limit_bytes, overhead->memory_limit_bytes);
+    add_cost(&sum->memory_swap_limit_bytes, overhead->memory_limit_bytes);
+    add_cost(&sum->cpu_shares, overhead->cpu_shares);
+    if (overhead->cpu_quota > 0)
+        add_cost(&sum->cpu_quota, quota < 0x1p63 ? (int64_t)quota : INT64_MAX);
 }
 
 int

@@ -87,6 +87,8 @@ struct pod_key {
     uint32_t attempt;
 };
 
+enum { CPUSET_TEXT_MAX = 4095 /* bytes: the kernel takes a page at once */ };
+
 /* cgroup limits: 0 or empty means "not given". */
 struct resources {
     int64_t cpu_period, cpu_quota, cpu_shares;

@@ -101,6 +101,8 @@ validate_resources(const struct resources *r, struct error *err)
     if (r->memory_swap_limit_bytes > 0 && r->memory_swap_limit_bytes < r->memory_limit_bytes)
         return error_set(err, ERR_INVALID, "memory_swap_limit_in_bytes %lld: it is less than the memory limit",
                          (long long)r->memory_swap_limit_bytes);
+    if ((r->cpuset_cpus && strlen(r->cpuset_cpus) > CPUSET_TEXT_MAX) || (r->cpuset_mems && strlen(r->cpuset_mems) > CPUSET_TEXT_MAX))
+        return error_set(err, ERR_INVALID, "cpuset_cpus or cpuset_mems: it is longer than %d bytes", CPUSET_TEXT_MAX);
     return 0;
 }
 

@@ -8,6 +8,7 @@ enum {
     LIMIT_PARTIAL_BYTES = 8 << 20,     /* of a smaller blob nothing is kept when its pull breaks off */
     LIMIT_TOKENS = 64,                 /* kept for pulls to come */
     LIMIT_TOKEN_SECONDS = 60,          /* that a token is good for whose server doesn't say (distribution spec) */
+    LIMIT_TOKEN_SECONDS_MAX = 86400,   /* … whatever its server says */
     LIMIT_ENTRIES = 8 << 20,           /* of one layer: more inodes than an image has use for */
     LIMIT_DEPTH = 512,                 /* directories in one path */
     LIMIT_ZSTD_WINDOW_LOG = 23,        /* 8 MiB: RFC 8878 asks decoders for that much; times the layers unpacked at once */

@@ -63,9 +63,10 @@ tokens_find(struct tokens *tokens, const char *key, const char *refused)
 void
 tokens_keep(struct tokens *tokens, const char *key, const char *value, int64_t seconds)
 {
+    int64_t lifetime = seconds < LIMIT_TOKEN_SECONDS_MAX ? seconds : LIMIT_TOKEN_SECONDS_MAX;
     (void)pthread_mutex_lock(&tokens->lock);
     struct token *token = &tokens->items[tokens->next++ % LIMIT_TOKENS];
     drop(token);
-    *token = (struct token){str_dup(key), str_dup(value), clock_monotonic_ns() + seconds * NS_PER_SECOND};
+    *token = (struct token){str_dup(key), str_dup(value), clock_monotonic_ns() + lifetime * NS_PER_SECOND};
     (void)pthread_mutex_unlock(&tokens->lock);
 }

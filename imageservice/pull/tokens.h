@@ -15,5 +15,5 @@ void tokens_free(struct tokens *tokens);
 
 /* A copy of the value, which the caller wipes and frees; NULL when there is none, or it is `refused` (may be NULL), which is dropped then. */
 char *tokens_find(struct tokens *tokens, const char *key, const char *refused);
-/* Good for so many seconds from now. The oldest gives way where there are too many. */
+/* Good for so many seconds from now, LIMIT_TOKEN_SECONDS_MAX at most. The oldest gives way where there are too many. */
 void tokens_keep(struct tokens *tokens, const char *key, const char *value, int64_t seconds);

@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -86,6 +88,12 @@ privileged_without_host_devices = true
 	}
 	_, err = image.ImageStatus(soon(t), &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: busybox, RuntimeHandler: "kata"}})
 	fails(t, err, is(codes.InvalidArgument), `"kata"`)
+
+	// A handler taken out of the configuration: its pods go on, and get no new containers that would be confined less than the others.
+	configure(t, "")
+	careful.sh(t, "true")
+	_, err = careful.pod.tryCreate(t, containerConfig("late", "sleep", "1000"))
+	fails(t, err, is(codes.FailedPrecondition), `"careful"`, "late")
 }
 
 // A pod that names no parent has a cgroup of its own, which holds its containers together to what they and the pod may use.
@@ -124,6 +132,65 @@ func TestPodHasItsOwnCgroup(t *testing.T) {
 	info := must(runtime.PodSandboxStatus(soon(t), &cri.PodSandboxStatusRequest{PodSandboxId: p.id, Verbose: true}))(t).Info["info"]
 	if !strings.Contains(info, `"overhead":`) || !strings.Contains(info, strconv.Itoa(128<<20)) {
 		t.Errorf("verbose: %s", info)
+	}
+	// More than there are numbers is no limit, and not a negative one.
+	if err := update(&cri.LinuxContainerResources{MemoryLimitInBytes: math.MaxInt64}); err != nil {
+		t.Error(err)
+	}
+}
+
+// "My pod has half a processor, and so has its container: I cannot have that half in shorter turns." The kernel's v1 looks at quota
+// and period one after the other, and between the two the container must not have more than its pod.
+func TestQuotaAndPeriodChangeTogether(t *testing.T) {
+	leaveNothing(t)
+	half := func(period int64) *cri.LinuxContainerResources {
+		return &cri.LinuxContainerResources{CpuPeriod: period, CpuQuota: period / 2}
+	}
+	p := newPod(t, func(c *cri.PodSandboxConfig) { c.Linux.Resources = half(100000) })
+	config := containerConfig("main", "sleep", "1000")
+	config.Linux.Resources = half(100000)
+	c := p.run(t, config)
+	pid := c.hostPid(t)
+	check := func(period int64) {
+		t.Helper()
+		got := cgroupFile(t, pid, "cpu", "cpu.cfs_quota_us", "cpu.max")
+		if !onlyV2() {
+			got += " " + cgroupFile(t, pid, "cpu", "cpu.cfs_period_us", "")
+		}
+		if want := fmt.Sprint(period/2, " ", period); got != want {
+			t.Errorf("quota and period: %s, want %s", got, want)
+		}
+	}
+	for _, period := range []int64{50000, 200000, 20000} {
+		must(runtime.UpdateContainerResources(soon(t), &cri.UpdateContainerResourcesRequest{ContainerId: c.id, Linux: half(period)}))(t)
+		check(period)
+		refused := half(3 * period)
+		refused.Unified = map[string]string{"memory.nothing": "1"}
+		_, err := runtime.UpdateContainerResources(soon(t), &cri.UpdateContainerResourcesRequest{ContainerId: c.id, Linux: refused})
+		fails(t, err, is(codes.InvalidArgument), "memory.nothing")
+		check(period)
+		must(runtime.UpdatePodSandboxResources(soon(t), &cri.UpdatePodSandboxResourcesRequest{PodSandboxId: p.id, Resources: half(period)}))(t)
+	}
+}
+
+// A machine with many processors, of which a container gets every second one.
+func TestALongListOfProcessorsIsTakenWhole(t *testing.T) {
+	if controllers, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); err == nil && !strings.Contains(string(controllers), "cpuset") {
+		t.Skip("this kernel has no cpusets")
+	}
+	if goruntime.NumCPU() < 2 {
+		t.Skip("one processor needs no long list")
+	}
+	leaveNothing(t)
+	config := containerConfig("main", "sleep", "1000")
+	config.Linux.Resources = &cri.LinuxContainerResources{CpusetCpus: strings.Repeat("0,", 150) + "1"}
+	c := newPod(t).run(t, config)
+	if got := cgroupFile(t, c.hostPid(t), "cpuset", "cpuset.cpus", "cpuset.cpus"); got != "0-1" {
+		t.Errorf("its processors: %s", got)
+	}
+	for _, cpus := range []string{strings.Repeat("0,", 2000) + "1", strings.Repeat("0,", 3000) + "1", "99999999999999999999", ",", "0,,1", "0-", "-1"} {
+		_, err := runtime.UpdateContainerResources(soon(t), &cri.UpdateContainerResourcesRequest{ContainerId: c.id, Linux: &cri.LinuxContainerResources{CpusetCpus: cpus}})
+		fails(t, err, is(codes.InvalidArgument), "cpuset")
 	}
 }
 

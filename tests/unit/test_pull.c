@@ -1,4 +1,5 @@
 /* The image service with a real crisp-pull, against a registry that answers as each test wants. Needs root (the sandbox, trusted.*). */
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -763,6 +764,7 @@ the_next_host_is_asked_when_a_mirror_fails(void **state)
 struct guard {
     unsigned port; /* of the token server: the registry itself */
     unsigned tokens, expire_after, uses;
+    int64_t lifetime;
     bool wants_user;
 };
 
@@ -776,7 +778,8 @@ guarded(void *arg, const struct fake_request *request, struct fake_reply *reply)
         *reply = (struct fake_reply){.status = !g->wants_user || known ? 200 : 401, .declared = -1, .cut_at = -1, .body = body};
         assert_non_null(strstr(request->query, "scope=repository%3Aguarded%3Apull"));
         assert_non_null(strstr(request->query, "service=the%20service"));
-        reply->length = (size_t)snprintf(body, sizeof body, "{\"token\":\"t%u\",\"expires_in\":60}", ++g->tokens);
+        reply->length =
+            (size_t)snprintf(body, sizeof body, "{\"token\":\"t%u\",\"expires_in\":%" PRId64 "}", ++g->tokens, g->lifetime ? g->lifetime : 60);
         g->uses = 0;
         return;
     }
@@ -806,6 +809,14 @@ a_token_is_fetched_kept_and_renewed(void **state)
     free(must_pull(at("guarded")));
     assert_int_equal(g.tokens, 1);
     remove_all();
+    /* also where its server thinks that it is good for longer than there are numbers, */
+    g = (struct guard){.port = fake_registry_port(registry), .tokens = 5, .lifetime = INT64_MAX};
+    for (int i = 0; i < 2; i++) {
+        fake_registry_hook(registry, guarded, &g);
+        free(must_pull(at("guarded")));
+        assert_int_equal(g.tokens, 6);
+        remove_all();
+    }
     /* and gets another when that is refused before its time. */
     g = (struct guard){.port = fake_registry_port(registry), .expire_after = 2};
     fake_registry_hook(registry, guarded, &g);
