@@ -186,7 +186,8 @@ add_image(struct commit *c, const struct manifest *manifest, struct error *err)
     return 0;
 }
 
-/* The image as it will be asked for: by each name and by its id, every layer there. */
+/* With `writing` held, as a removal that comes at once is no failure of the pull. The image as it will be asked for: by each name and by its id,
+ * every layer there. */
 static int
 look_up_again(struct commit *c, struct error *err)
 {
@@ -276,8 +277,10 @@ commit(struct commit *c, struct message *done, struct error *err)
     int result = change_index(c, &manifest, err);
     if (result < 0)
         undo(c);
+    else
+        result = look_up_again(c, err);
     (void)pthread_mutex_unlock(&c->images->writing);
-    return result < 0 ? -1 : look_up_again(c, err);
+    return result;
 }
 
 char *

@@ -314,14 +314,21 @@ add_hold(struct images *images, const char *holder, const struct strv *layers, c
         strv_copy(&hold->chains, chains);
 }
 
-int
-images_hold(struct images *images, const struct strv *layers, const char *holder, struct error *err)
+static int
+check_here(const struct images *images, const struct strv *layers, struct error *err)
 {
     struct stat st;
-    int result = 0;
     for (size_t i = 0; i < layers->count; i++)
         if (strchr(layers->items[i], '/') || fstatat(images->layers_dir, layers->items[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
             return error_set(err, ERR_NOT_FOUND, "layer %s is not here", layers->items[i]);
+    return 0;
+}
+
+/* Looked for once they are held: before, they could go between the look and the hold. */
+int
+images_hold(struct images *images, const struct strv *layers, const char *holder, struct error *err)
+{
+    int result = 0;
     (void)pthread_mutex_lock(&images->lock);
     for (size_t i = 0; i < layers->count && result == 0; i++)
         if (strv_has(&images->dying, layers->items[i]))
@@ -329,7 +336,11 @@ images_hold(struct images *images, const struct strv *layers, const char *holder
     if (result == 0)
         add_hold(images, holder, layers, NULL);
     (void)pthread_mutex_unlock(&images->lock);
-    return result;
+    TRY(result);
+    if (check_here(images, layers, err) == 0)
+        return 0;
+    images_unhold(images, holder);
+    return -1;
 }
 
 void

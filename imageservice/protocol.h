@@ -6,7 +6,8 @@
  *        ◀──────────────────────── PULL_LAYERS  which of these chain ids are there?
  *   PULL_HAVE ──────────────────────────────▶ fetches and unpacks the missing ones below images/incoming/SESSION, flushes them
  *        ◀────────────────────────── PULL_DONE  or PULL_FAILED, which is the last of this pull
- *   PULL_COMMITTED ─────────────────────────▶ forgets the pull; what crispd did not take away is deleted
+ *   PULL_COMMITTED ─────────────────────────▶ forgets the pull, whether recording the image succeeded or not, and gives its layers to no later one;
+ *                                             what crispd did not take away is deleted
  *
  *   PULL_CANCEL at any time ────────────────▶ ends it; PULL_FAILED follows, unless PULL_DONE was on its way
  *

@@ -545,7 +545,7 @@ commit(struct pulls *pulls, struct pull *pull, struct message *done, struct erro
     cleanup_free char *id = images_commit(pulls->images, pull->reference, pulls->session, done, &why);
     uint32_t serial = pull->serial;
     end_pull(pulls, pull, id, &why);
-    message_begin(pulls->message, id ? PULL_COMMITTED : PULL_CANCEL, serial);
+    message_begin(pulls->message, PULL_COMMITTED, serial);
     return send_message(pulls, pulls->message, err);
 }
 

@@ -34,7 +34,7 @@ struct layers {
     struct layers_options options;
     pthread_mutex_t lock; /* guards all below, and state, refs and links of the layers */
     pthread_cond_t changed;
-    struct shared_layer *all;   /* but the failed ones */
+    struct shared_layer *all;   /* but those that failed or were handed over */
     struct shared_layer *queue; /* oldest first */
     unsigned unpacking;
     uint64_t counter;
@@ -91,6 +91,14 @@ layers_give_back(struct layers *layers, struct shared_layer *layer)
     (void)pthread_mutex_unlock(&layers->lock);
     if (left == 0)
         destroy(layers, layer);
+}
+
+void
+layers_hand_over(struct layers *layers, struct shared_layer *layer)
+{
+    (void)pthread_mutex_lock(&layers->lock);
+    forget(layers, layer);
+    (void)pthread_mutex_unlock(&layers->lock);
 }
 
 static struct shared_layer *

@@ -1,6 +1,6 @@
 /* The layers that are being fetched: each chain id once, however many pulls want it.
  *
- *   queued ──▶ fetching ──▶ unpacked ──layers_settle──▶ settled
+ *   queued ──▶ fetching ──▶ unpacked ──layers_settle──▶ settled ──layers_hand_over──▶ crispd's
  *      └───────────┴──▶ failed
  *
  * layers_want gives a pull its share of a layer, layers_give_back takes it; a layer that nobody wants any more is broken off, and what lies in the
@@ -33,6 +33,9 @@ int layers_wait(struct layers *layers, struct shared_layer *layer, const struct 
 /* See layer_settle; done once for all. */
 int layers_settle(struct layers *layers, struct shared_layer *layer, const int lower[], size_t count, struct error *err);
 void layers_give_back(struct layers *layers, struct shared_layer *layer);
+/* Before layers_give_back: crispd took the layer away, or tried to. Who has it already goes on with it, as crispd keeps it for them; who wants it
+ * from now on was told by crispd that it is not there (its image is removed again), and gets a new one. */
+void layers_hand_over(struct layers *layers, struct shared_layer *layer);
 /* Let every layers_wait look at its scope. */
 void layers_wake(struct layers *layers);
 

@@ -428,6 +428,17 @@ cancel(struct pull *pull)
     (void)pthread_cond_broadcast(&pulls.changed);
 }
 
+/* With the lock held, in the thread that reads crispd's messages: what PULL_HAVE says after PULL_COMMITTED must not find these layers any more. The
+ * pull has sent PULL_DONE, so they are what they are until it sees `committed`. */
+static void
+commit(struct pull *pull)
+{
+    for (size_t i = 0; i < pull->wanted_count; i++)
+        if (pull->wanted[i].shared)
+            layers_hand_over(pull->context->layers, pull->wanted[i].shared);
+    pull->committed = true;
+}
+
 void
 pull_message(struct message *message)
 {
@@ -439,7 +450,7 @@ pull_message(struct message *message)
     if (pull && message->type == PULL_HAVE && !pull->have)
         pull->have = mem_dup(message, sizeof *message);
     if (pull && message->type == PULL_COMMITTED)
-        pull->committed = true;
+        commit(pull);
     if (pull && message->type == PULL_CANCEL) {
         cancel(pull);
         layers = pull->context->layers;
