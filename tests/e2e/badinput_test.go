@@ -98,7 +98,7 @@ func TestBadContainers(t *testing.T) {
 		"negative cpu quota":    {limits(&cri.LinuxContainerResources{CpuQuota: -5, CpuPeriod: 100000}), is(codes.InvalidArgument), []string{"quota", "-5"}},
 		"negative cpu shares":   {limits(&cri.LinuxContainerResources{CpuShares: -5}), is(codes.InvalidArgument), []string{"shares", "-5"}},
 		"oom_score_adj":         {limits(&cri.LinuxContainerResources{OomScoreAdj: 1001}), is(codes.InvalidArgument), []string{"1001"}},
-		"cpuset":                {limits(&cri.LinuxContainerResources{CpusetCpus: "100000-"}), is(codes.InvalidArgument, codes.Unimplemented), []string{"cpuset.cpus"}},
+		"cpuset":                {limits(&cri.LinuxContainerResources{CpusetCpus: "100000-"}), is(codes.InvalidArgument), []string{"cpuset_cpus"}},
 		"log path by ..":        {func(c *cri.ContainerConfig) { c.LogPath = "../escaped.log" }, is(codes.InvalidArgument), []string{"../escaped.log"}},
 		"log path absolute":     {func(c *cri.ContainerConfig) { c.LogPath = "/var/tmp/crisp-escaped.log" }, is(codes.InvalidArgument), []string{"crisp-escaped.log"}},
 		"unknown stop signal":   {func(c *cri.ContainerConfig) { c.StopSignal = 200 }, is(codes.InvalidArgument), []string{"signal"}},
