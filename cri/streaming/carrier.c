@@ -183,6 +183,22 @@ carrier_pause(const struct carrier *carrier, bool paused)
         conn_pause(carrier->conn, paused);
 }
 
+void
+carrier_websocket_control(struct carrier *carrier, enum websocket_opcode opcode, const char *data, size_t length)
+{
+    char frame[WEBSOCKET_HEADER_MAX + WEBSOCKET_CONTROL_MAX];
+    size_t header = websocket_put_header(frame, opcode, length);
+    memcpy(frame + header, data, length);
+    conn_send(carrier->conn, frame, header + length);
+}
+
+void
+carrier_websocket_close(struct carrier *carrier, enum websocket_status status)
+{
+    const char code[] = {(char)((unsigned)status >> 8), (char)((unsigned)status & 0xff)};
+    carrier_websocket_control(carrier, WEBSOCKET_CLOSE, code, sizeof code);
+}
+
 /* The end. */
 
 void

@@ -12,6 +12,7 @@
 
 #include "cri/streaming/conn.h"
 #include "cri/streaming/spdy.h"
+#include "cri/streaming/websocket.h"
 
 struct carrier;
 
@@ -89,6 +90,9 @@ void carrier_ended(struct stream *stream);
 void carrier_was_reset(struct stream *stream);
 /* It breaks the protocol: it is told so, and is gone. */
 void carrier_broken(struct carrier *carrier, const char *why);
+/* WebSocket's control frames (RFC 6455, 5.5), of at most WEBSOCKET_CONTROL_MAX bytes. */
+void carrier_websocket_control(struct carrier *carrier, enum websocket_opcode opcode, const char *data, size_t length);
+void carrier_websocket_close(struct carrier *carrier, enum websocket_status status);
 /* conn_owner's. */
 void carrier_lost(void *carrier);
 void carrier_room(void *carrier);

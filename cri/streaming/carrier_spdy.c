@@ -84,16 +84,6 @@ refuse(struct spdy_carrier *c, uint32_t id, enum spdy_reset status)
     send_control(c, frame, spdy_put_reset(frame, id, status));
 }
 
-static void
-send_websocket_close(struct spdy_carrier *c, enum websocket_status status)
-{
-    char frame[WEBSOCKET_HEADER_MAX + 2];
-    size_t header = websocket_put_header(frame, WEBSOCKET_CLOSE, 2);
-    frame[header] = (char)((unsigned)status >> 8);
-    frame[header + 1] = (char)((unsigned)status & 0xff);
-    conn_send(c->base.conn, frame, header + 2);
-}
-
 /* A receiver of GOAWAY reads nothing more: it comes last. */
 static void
 farewell(struct carrier *carrier, bool normal)
@@ -102,7 +92,7 @@ farewell(struct carrier *carrier, bool normal)
     char frame[SPDY_GOAWAY_BYTES];
     send_control(c, frame, spdy_put_goaway(frame, c->last_id));
     if (c->tunnel)
-        send_websocket_close(c, normal ? WEBSOCKET_NORMAL : WEBSOCKET_PROTOCOL_ERROR);
+        carrier_websocket_close(&c->base, normal ? WEBSOCKET_NORMAL : WEBSOCKET_PROTOCOL_ERROR);
 }
 
 /* What the client says. */
@@ -200,13 +190,10 @@ on_control(void *arg, enum websocket_opcode opcode, const char *data, size_t len
 {
     struct spdy_carrier *c = arg;
     if (opcode == WEBSOCKET_CLOSE) {
-        send_websocket_close(c, WEBSOCKET_NORMAL);
+        carrier_websocket_close(&c->base, WEBSOCKET_NORMAL);
         on_goaway(c);
     } else if (opcode == WEBSOCKET_PING) {
-        char frame[WEBSOCKET_HEADER_MAX + WEBSOCKET_CONTROL_MAX];
-        size_t header = websocket_put_header(frame, WEBSOCKET_PONG, length);
-        memcpy(frame + header, data, length);
-        conn_send(c->base.conn, frame, header + length);
+        carrier_websocket_control(&c->base, WEBSOCKET_PONG, data, length);
     }
 }
 

@@ -63,19 +63,9 @@ nothing(struct carrier *carrier, const struct stream *stream)
 }
 
 static void
-send_close(struct carrier *carrier, enum websocket_status status)
-{
-    char frame[WEBSOCKET_HEADER_MAX + 2];
-    size_t header = websocket_put_header(frame, WEBSOCKET_CLOSE, 2);
-    frame[header] = (char)((unsigned)status >> 8);
-    frame[header + 1] = (char)((unsigned)status & 0xff);
-    conn_send(carrier->conn, frame, header + 2);
-}
-
-static void
 farewell(struct carrier *carrier, bool normal)
 {
-    send_close(carrier, normal ? WEBSOCKET_NORMAL : WEBSOCKET_PROTOCOL_ERROR);
+    carrier_websocket_close(carrier, normal ? WEBSOCKET_NORMAL : WEBSOCKET_PROTOCOL_ERROR);
 }
 
 /* Input. */
@@ -173,14 +163,11 @@ on_control(void *arg, enum websocket_opcode opcode, const char *data, size_t len
 {
     struct websocket_carrier *c = arg;
     if (opcode == WEBSOCKET_CLOSE) {
-        send_close(&c->base, WEBSOCKET_NORMAL);
+        carrier_websocket_close(&c->base, WEBSOCKET_NORMAL);
         conn_finish(c->base.conn);
         carrier_lost(&c->base);
     } else if (opcode == WEBSOCKET_PING) {
-        char frame[WEBSOCKET_HEADER_MAX + WEBSOCKET_CONTROL_MAX];
-        size_t header = websocket_put_header(frame, WEBSOCKET_PONG, length);
-        memcpy(frame + header, data, length);
-        conn_send(c->base.conn, frame, header + length);
+        carrier_websocket_control(&c->base, WEBSOCKET_PONG, data, length);
     }
 }
 
