@@ -12,6 +12,8 @@
 #include "base/str.h"
 #include "runtime/runtime.h"
 
+enum { CGROUP_CPU_PERIOD_US = 100000 }; /* the kernel's default */
+
 struct cgroup_hierarchy {
     char *mount_point;       /* "/sys/fs/cgroup/memory" */
     char *name;              /* its last component, "memory"; what a container sees it as */

@@ -9,7 +9,6 @@
 
 enum {
     PROPERTIES_MAX = 32,
-    PERIOD_US = 100000,        /* the kernel's default */
     QUOTA_STEP_US = 10000,     /* systemd keeps whole percents in its files */
     STOP_US = 10 * 1000 * 1000 /* how long what is in a scope may take to die when the machine goes down */
 };
@@ -127,7 +126,7 @@ add_set(struct properties *p, const char *name, const char *list)
 static void
 add_quota(struct properties *p, const struct resources *r)
 {
-    int64_t period = r->cpu_period > 0 ? r->cpu_period : PERIOD_US;
+    int64_t period = r->cpu_period > 0 ? r->cpu_period : CGROUP_CPU_PERIOD_US;
     if (r->cpu_quota == 0 && r->cpu_period == 0)
         return;
     uint64_t each_second = r->cpu_quota > 0 ? (uint64_t)((double)r->cpu_quota / (double)period * 1e6) : UINT64_MAX;

@@ -73,10 +73,8 @@ struct mount {
 struct mounts {
     struct mount *list;
     size_t count, room;
-    const struct container_config *config;
     const struct container *container;
-    const char *label; /* of what is mounted anew, "" none */
-    struct strv kept;  /* texts of args that nothing else keeps */
+    struct strv kept; /* texts of args that nothing else keeps */
 };
 
 static void
@@ -123,7 +121,7 @@ add(struct mounts *mounts, char *target, enum spec_op_type type, struct spec_arg
 static void
 add_default(struct mounts *mounts, const char *target, enum spec_op_type type, struct spec_args args)
 {
-    if (!is_taken(mounts->config, target))
+    if (!is_taken(mounts->container->config, target))
         add(mounts, str_dup(target), type, args);
 }
 
@@ -137,7 +135,7 @@ add_default(struct mounts *mounts, const char *target, enum spec_op_type type, s
 static const char *
 labelled(struct mounts *mounts, const char *options)
 {
-    strv_take(&mounts->kept, mount_options_labelled(options, mounts->label));
+    strv_take(&mounts->kept, mount_options_labelled(options, mounts->container->mount_label));
     return mounts->kept.items[mounts->kept.count - 1];
 }
 
@@ -151,9 +149,9 @@ add_kernel_filesystems(struct mounts *mounts)
     add_default(mounts, "/dev/pts", FS("devpts", "devpts", MS_NOSUID | MS_NOEXEC, labelled(mounts, "newinstance,ptmxmode=0666,mode=0620,gid=5")));
     add_default(mounts, "/dev/mqueue", FS("mqueue", "mqueue", quiet, NULL));
     /* Its file system knows no context= (Linux 6.1). */
-    if (!str_empty(mounts->label) && selinux_enabled())
-        add_default(mounts, "/dev/mqueue", SPEC_LABEL, (struct spec_args){.text = {NULL, mounts->label}});
-    add_default(mounts, "/sys", FS("sysfs", "sysfs", quiet | (mounts->config->privileged ? 0 : MS_RDONLY), NULL));
+    if (!str_empty(mounts->container->mount_label) && selinux_enabled())
+        add_default(mounts, "/dev/mqueue", SPEC_LABEL, (struct spec_args){.text = {NULL, mounts->container->mount_label}});
+    add_default(mounts, "/sys", FS("sysfs", "sysfs", quiet | (mounts->container->config->privileged ? 0 : MS_RDONLY), NULL));
 }
 
 static void
@@ -169,8 +167,8 @@ add_shm(struct mounts *mounts, const struct pod_config *pod)
 static void
 add_cgroups(struct mounts *mounts, const struct cgroups *cgroups)
 {
-    const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (mounts->config->privileged ? 0 : MS_RDONLY);
-    if (is_taken(mounts->config, "/sys/fs/cgroup"))
+    const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (mounts->container->config->privileged ? 0 : MS_RDONLY);
+    if (is_taken(mounts->container->config, "/sys/fs/cgroup"))
         return;
     if (cgroups_only_unified(cgroups)) {
         add_default(mounts, "/sys/fs/cgroup", FS("cgroup", "cgroup2", flags, NULL));
@@ -194,8 +192,9 @@ add_etc_files(struct mounts *mounts, const char *etc_dir)
     for (size_t i = 0; i < sizeof etc_files / sizeof *etc_files; i++) {
         strv_addf(&mounts->kept, "%s/%s", etc_dir, etc_files[i].name);
         const char *source = mounts->kept.items[mounts->kept.count - 1];
-        add_default(mounts, etc_files[i].target, SPEC_BIND,
-                    (struct spec_args){.text = {source}, .number = {mounts->config->readonly_rootfs ? SPEC_BIND_READONLY : 0, MS_PRIVATE}});
+        add_default(
+            mounts, etc_files[i].target, SPEC_BIND,
+            (struct spec_args){.text = {source}, .number = {mounts->container->config->readonly_rootfs ? SPEC_BIND_READONLY : 0, MS_PRIVATE}});
     }
 }
 
@@ -261,8 +260,8 @@ add_requested(struct mounts *mounts, const struct runtime *rt, struct error *err
         [PROPAGATION_HOST_TO_CONTAINER] = MS_SLAVE | MS_REC,
         [PROPAGATION_BIDIRECTIONAL] = MS_SHARED | MS_REC,
     };
-    for (size_t i = 0; i < mounts->config->mount_count; i++) {
-        const struct mount_request *request = &mounts->config->mounts[i];
+    for (size_t i = 0; i < mounts->container->config->mount_count; i++) {
+        const struct mount_request *request = &mounts->container->config->mounts[i];
         uint64_t flags = SPEC_BIND_RECURSIVE | (request->readonly ? SPEC_BIND_READONLY : 0) |
                          (request->recursive_read_only ? SPEC_BIND_READONLY_RECURSIVE : 0) | (request->nosuid ? SPEC_BIND_NOSUID : 0) |
                          (request->nodev ? SPEC_BIND_NODEV : 0) | (request->noexec ? SPEC_BIND_NOEXEC : 0);
@@ -356,7 +355,7 @@ emit_cgroup_links(const struct container_config *config, const struct cgroups *c
 int
 mounts_compile(struct runtime *rt, const struct container *c, const struct devices *devices, struct spec_builder *b, struct error *err)
 {
-    cleanup(mounts_free) struct mounts mounts = {.config = c->config, .container = c, .label = c->mount_label};
+    cleanup(mounts_free) struct mounts mounts = {.container = c};
     cleanup_free char *etc_dir = str_printf("%s/%s", rt->etc_dir, c->pod->id);
     add_kernel_filesystems(&mounts);
     add_shm(&mounts, c->pod->config);

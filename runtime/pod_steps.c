@@ -23,7 +23,6 @@
 #include "runtime/sysctl.h"
 
 enum {
-    CPU_PERIOD_US = 100000,   /* the kernel's default */
     POD_SHM_BYTES = 64 << 20, /* Docker's default */
     MONITOR_OOM_SCORE = -998  /* a monitor goes after every container, before the kubelet and crispd */
 };
@@ -187,8 +186,8 @@ add_cost(int64_t *limit, int64_t cost)
 static void
 add_overhead(struct resources *sum, const struct resources *overhead)
 {
-    const int64_t period = sum->cpu_period > 0 ? sum->cpu_period : CPU_PERIOD_US;
-    const int64_t of_period = overhead->cpu_period > 0 ? overhead->cpu_period : CPU_PERIOD_US;
+    const int64_t period = sum->cpu_period > 0 ? sum->cpu_period : CGROUP_CPU_PERIOD_US;
+    const int64_t of_period = overhead->cpu_period > 0 ? overhead->cpu_period : CGROUP_CPU_PERIOD_US;
     const double quota = (double)overhead->cpu_quota / (double)of_period * (double)period;
     add_cost(&sum->memory_limit_bytes, overhead->memory_limit_bytes);
     add_cost(&sum->memory_swap_limit_bytes, overhead->memory_limit_bytes);

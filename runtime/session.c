@@ -28,19 +28,26 @@ exec_stream(struct exec *e, struct stream_fds *fds, int *status, struct error *e
     return result;
 }
 
+/* The end of a call on a container, or on none that was found. */
+static int
+put_back(struct runtime *rt, struct container *c, struct stream_fds *fds, int result, struct error *err)
+{
+    close_fds(fds);
+    if (!c)
+        return result;
+    if (result < 0)
+        container_error(c, err);
+    container_put(rt, c);
+    return result;
+}
+
 int
 container_exec_stream(struct runtime *rt, const char *id, const struct strv *command, bool tty, struct stream_fds *fds, const struct cancel *cancel,
                       int *status, struct error *err)
 {
     struct container *c = container_get(rt, id, err);
     struct exec e = {.rt = rt, .container = c, .command = command, .tty = tty, .cancel = cancel};
-    int result = c ? exec_stream(&e, fds, status, err) : -1;
-    close_fds(fds);
-    if (c && result < 0)
-        container_error(c, err);
-    if (c)
-        container_put(rt, c);
-    return result;
+    return put_back(rt, c, fds, c ? exec_stream(&e, fds, status, err) : -1, err);
 }
 
 static int
@@ -64,12 +71,7 @@ container_attach(struct runtime *rt, const char *id, struct stream_fds *fds, str
     int result = link ? attach(rt, c, link, fds, err) : -1;
     if (link)
         pod_release_link(rt, c->pod);
-    close_fds(fds);
-    if (c && result < 0)
-        container_error(c, err);
-    if (c)
-        container_put(rt, c);
-    return result;
+    return put_back(rt, c, fds, result, err);
 }
 
 int

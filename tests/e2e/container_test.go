@@ -310,13 +310,7 @@ func cgroupFile(t *testing.T, pid int, controller, v1, v2 string) string {
 			return strings.TrimSpace(string(must(os.ReadFile(filepath.Join("/sys/fs/cgroup", controller, part[2], v1)))(t)))
 		}
 	}
-	for _, line := range strings.Split(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)))(t)), "\n") {
-		if path, found := strings.CutPrefix(line, "0::"); found {
-			return strings.TrimSpace(string(must(os.ReadFile(filepath.Join("/sys/fs/cgroup", path, v2)))(t)))
-		}
-	}
-	t.Fatalf("process %d is in no cgroup of %s", pid, controller)
-	return ""
+	return strings.TrimSpace(string(must(os.ReadFile(filepath.Join(unifiedCgroup(t, pid), v2)))(t)))
 }
 
 func TestLimits(t *testing.T) {
