@@ -228,6 +228,8 @@ apply_hugepages(struct target *t, const struct resources *r, struct error *err)
         const struct cgroup_hierarchy *h = cgroups_of(t->cgroups, "hugetlb");
         if (strchr(r->hugepages[i].page_size, '/'))
             return error_set(err, ERR_INVALID, "hugepage limit: %s is no page size", r->hugepages[i].page_size);
+        if (!h && r->hugepages[i].limit_bytes == 0)
+            continue; /* what the kubelet says of each page size for containers that ask for none, on every kernel */
         cleanup_close int dir = TRY(cgroup_open_controller(t->cgroups, t->path, "hugetlb", err));
         const char *ending = h->unified ? "max" : "limit_in_bytes";
         cleanup_free char *value = str_printf("%" PRIu64, r->hugepages[i].limit_bytes);

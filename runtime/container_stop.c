@@ -2,6 +2,8 @@
  *
  *   running ──stop signal (once)──▶ signalled ──the earliest end of grace of all callers──▶ killed, again each second ──▶ EXITED
  *
+ * A start that is under way is waited for, as long; then the init that waits is killed: a stopped container never runs later.
+ *
  * What ends it is the kernel's truth: the exit that its monitor reports, or, where that is missing although nothing of it is left, its cgroup being
  * empty. A caller who leaves only stops waiting. */
 #include "runtime/container_stop.h"
@@ -37,11 +39,19 @@ kill_all(struct runtime *rt, struct container *c, struct error *err)
     return cgroup_kill(&rt->cgroups, c->cgroup, err);
 }
 
+/* Its start says what came of it. */
+static bool
+is_starting(struct runtime *rt, const struct container *c)
+{
+    HOLD(&rt->lock);
+    return c->starting;
+}
+
 /* Nothing of it lives, and still nobody said so: a lost report. */
 static void
 reread_truth(struct runtime *rt, struct container *c)
 {
-    if (cgroup_populated(&rt->cgroups, c->cgroup))
+    if (is_starting(rt, c) || cgroup_populated(&rt->cgroups, c->cgroup))
         return;
     log_warn("a container ended without a report", "container", c->id);
     container_settle(rt, c, "Error");
@@ -84,9 +94,9 @@ drive(struct runtime *rt, struct container *c, const struct cancel *cancel, stru
 {
     struct stopping s = {0};
     struct error last;
-    while (c->phase == CONTAINER_PHASE_RUNNING) {
+    while (c->phase == CONTAINER_PHASE_RUNNING || c->starting) {
         int64_t now = clock_monotonic_ns(), due = next_step_ns(c, &s);
-        bool send_signal = !c->signalled && c->stop_deadline_ns > now;
+        bool send_signal = c->phase == CONTAINER_PHASE_RUNNING && !c->signalled && c->stop_deadline_ns > now;
         c->signalled |= send_signal;
         if (act(rt, c, &s, send_signal, now >= due, &last))
             continue;
@@ -110,7 +120,7 @@ container_bring_down(struct runtime *rt, struct container *c, int64_t grace_ns, 
 {
     int64_t deadline = end_of_grace(grace_ns);
     HOLD(&rt->lock);
-    if (c->phase != CONTAINER_PHASE_RUNNING)
+    if (c->phase != CONTAINER_PHASE_RUNNING && !c->starting)
         return 0;
     if (deadline < c->stop_deadline_ns) {
         c->stop_deadline_ns = deadline;

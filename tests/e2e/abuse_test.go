@@ -255,6 +255,25 @@ func TestCallsToAHungMonitorGoOnWhenItDoes(t *testing.T) {
 	}
 }
 
+// "It was stopped, and ran later": a stop that comes while a hung monitor holds the start is no success before the container has ended.
+func TestStopOfAContainerWhoseStartHangs(t *testing.T) {
+	leaveNothing(t)
+	p := newPod(t)
+	c := p.create(t, containerConfig("main", "sleep", "1000"))
+	monitor := monitorOfPod(t, p)
+	_ = syscall.Kill(monitor, syscall.SIGSTOP)
+	defer func() { _ = syscall.Kill(monitor, syscall.SIGCONT) }()
+	_, err := runtime.StartContainer(within(t, 300*time.Millisecond), &cri.StartContainerRequest{ContainerId: c.id})
+	fails(t, err, is(codes.DeadlineExceeded))
+	_, err = runtime.StopContainer(within(t, time.Second), &cri.StopContainerRequest{ContainerId: c.id})
+	fails(t, err, is(codes.DeadlineExceeded))
+	_ = syscall.Kill(monitor, syscall.SIGCONT)
+	must(runtime.StopContainer(soon(t), &cri.StopContainerRequest{ContainerId: c.id}))(t)
+	if status := c.status(t); status.State != cri.ContainerState_CONTAINER_EXITED {
+		t.Errorf("stopped, it is %v", status.State)
+	}
+}
+
 // The pod of a hung monitor is stopped while a start and a create are under way: nothing of either is left.
 func TestPodIsStoppedWhoseHungMonitorHoldsCalls(t *testing.T) {
 	leaveNothing(t)

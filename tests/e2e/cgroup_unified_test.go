@@ -141,4 +141,7 @@ func TestLimitsThatTheKernelHasNot(t *testing.T) {
 		_, err := p.tryCreate(t, config)
 		fails(t, err, is(codes.Unimplemented), controller)
 	}
+	none := containerConfig("none", "sleep", "1000")
+	none.Linux.Resources = &cri.LinuxContainerResources{HugepageLimits: []*cri.HugepageLimit{{PageSize: "2MB"}, {PageSize: "1GB"}}}
+	p.run(t, none)
 }
