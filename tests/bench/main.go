@@ -6,7 +6,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -56,11 +54,12 @@ var lines = []struct {
 
 // A bench is one round: a client and the times of each call.
 type bench struct {
-	runtime cri.RuntimeServiceClient
-	image   cri.ImageServiceClient
-	pause   time.Duration
-	serial  int
-	times   map[string][]time.Duration
+	connection *grpc.ClientConn
+	runtime    cri.RuntimeServiceClient
+	image      cri.ImageServiceClient
+	pause      time.Duration
+	serial     int
+	times      map[string][]time.Duration
 }
 
 func fatal(err error) {
@@ -83,16 +82,6 @@ func call[Q, A any](b *bench, title string, f func(context.Context, *Q, ...grpc.
 	b.times[title] = append(b.times[title], took)
 	time.Sleep(b.pause)
 	return answer
-}
-
-func connect() *bench {
-	endpoint := strings.TrimPrefix(os.Getenv("CONTAINER_RUNTIME_ENDPOINT"), "unix://")
-	connection, err := grpc.NewClient("passthrough:///cri", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", endpoint)
-		}))
-	fatal(err)
-	return &bench{runtime: cri.NewRuntimeServiceClient(connection), image: cri.NewImageServiceClient(connection), times: map[string][]time.Duration{}}
 }
 
 func (b *bench) runPod() (id string, config *cri.PodSandboxConfig) {
@@ -158,9 +147,9 @@ func (b *bench) of(calls []string) (median, p95 float64) {
 	return at(0.5), at(0.95)
 }
 
-// processes gives the pids of a program, of this node: others may run on the machine.
+// processes gives the pids of a program, of this node: others may run on the machine. A monitor runs from a memfd.
 func processes(program string) (pids []int) {
-	own, _ := os.Readlink("/proc/self/ns/mnt")
+	own, _ := os.Readlink("/proc/self/ns/cgroup")
 	entries, _ := os.ReadDir("/proc")
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
@@ -168,8 +157,11 @@ func processes(program string) (pids []int) {
 			continue
 		}
 		executable, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		namespace, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
-		if strings.Contains(filepath.Base(executable), program) && namespace == own { // or "memfd:crisp-monitor (deleted)"
+		name := strings.TrimPrefix(strings.TrimSuffix(filepath.Base(executable), " (deleted)"), "memfd:")
+		if name != program {
+			continue
+		}
+		if namespace, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/cgroup", pid)); namespace == own {
 			pids = append(pids, pid)
 		}
 	}
@@ -217,13 +209,18 @@ func (b *bench) memory() {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "pull" {
+		pullMain(os.Args[2:])
+		return
+	}
 	flag.Parse()
-	b := connect()
+	socket := strings.TrimPrefix(os.Getenv("CONTAINER_RUNTIME_ENDPOINT"), "unix://")
+	b := connect(socket)
 	call(b, "PullImage", b.image.PullImage, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: *name}})
 	b.life() // the first of all makes bridges, caches and threads
 	rounds := []*bench{}
 	for _, wait := range []time.Duration{0, *pause} {
-		round := connect()
+		round := connect(socket)
 		round.pause = wait
 		for range *pods {
 			round.life()

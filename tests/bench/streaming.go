@@ -73,19 +73,21 @@ func (b *bench) forwardOut(pod, transport string, bytes int64) int64 {
 	return n
 }
 
-// watched runs f and gives its duration and the most memory that the daemon had meanwhile, in MB.
-func watched(f func()) (took time.Duration, peak float64) {
+// watched runs f and gives its duration and the most memory that the programs' processes had together meanwhile, in MB.
+func watched(programs []string, f func()) (took time.Duration, peak float64) {
 	var over atomic.Bool
 	done := make(chan float64)
 	go func() {
 		most := 0.0
 		for !over.Load() {
 			sum := 0.0
-			for _, pid := range processes(*daemon) {
-				sum += kilobytes(pid, "status", "VmRSS") / 1024
+			for _, program := range programs {
+				for _, pid := range processes(program) {
+					sum += kilobytes(pid, "status", "VmRSS") / 1024
+				}
 			}
 			most = max(most, sum)
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond)
 		}
 		done <- most
 	}()
@@ -108,7 +110,7 @@ func (b *bench) streaming(bytes int64) {
 			of    string
 		}{{"exec's output", b.execOut, container}, {"port-forward", b.forwardOut, pod}} {
 			var got int64
-			took, peak := watched(func() { got = stream.run(stream.of, transport, bytes) })
+			took, peak := watched([]string{*daemon}, func() { got = stream.run(stream.of, transport, bytes) })
 			if got != bytes {
 				fatal(fmt.Errorf("%s over %s: %d bytes of %d", stream.title, transport, got, bytes))
 			}

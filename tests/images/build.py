@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""tests/images/build.py quickstart|all STORAGE BUSYBOX WORK: make the images of the tests and push them into a
+"""tests/images/build.py quickstart|all|pulls STORAGE BUSYBOX WORK: make the images of the tests and push them into a
 docker-registry whose storage is STORAGE. Must run where 127.0.0.1:5000 is free (a network namespace of its own).
 
 `quickstart` is one image of BUSYBOX; `all` is what critest 1.36 names (its images/ and pkg/validate tell what each must
-hold) and what tests/e2e names. Everything is made from programs of this machine's Debian packages and of this folder."""
+hold) and what tests/e2e names; `pulls` what hack/bench pull names. Everything is made from programs of this machine's Debian packages and of this folder."""
 
 import os
 import subprocess
 import sys
 
 from layer import Layer, digest, libraries
+from pulls import pulls
 from registry import Image, Index, Registry, machine
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -210,7 +211,7 @@ def crisp(busybox, work):
 
 def main():
     which, storage, busybox, work = sys.argv[1:]
-    images = list(library(busybox))
+    images = list(pulls(work) if which == "pulls" else library(busybox))
     if which == "all":
         images += [*critest(busybox, work), *crisp(busybox, work)]
     os.makedirs(storage, exist_ok=True)

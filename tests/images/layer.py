@@ -82,6 +82,18 @@ class Layer:
         return data, COMPRESSIONS[self.compression], digest(tar)
 
 
+class Tree(Layer):
+    """A directory of this machine."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def tar(self):
+        command = ["tar", "--sort=name", "--numeric-owner", "-C", self.path, "-c", "."]
+        return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+
+
 def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
