@@ -6,11 +6,13 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "imageservice/pull/flush.h"
 #include "imageservice/pull/layer_inside.h"
 #include "imageservice/pull/limits.h"
 
 enum {
     WRITE_BACK_BYTES = 1 << 20, /* a file of this size is sent to the disk at once, so that the last flush is short */
+    FLUSH_BYTES = 32 << 20,     /* and so many bytes of small ones together */
 };
 
 /* Where the entry is being made. */
@@ -135,9 +137,69 @@ make_node(const struct place *p)
     return mknodat(p->parent, p->name, p->entry->mode & (S_IFMT | 0777), p->entry->device);
 }
 
+/* Is this a file of which the thread for small ones can make all? */
+static bool
+is_small(const struct place *p)
+{
+    struct stat st;
+    const struct layer_entry *e = p->entry;
+    return e->size >= 0 && e->size <= SMALL_FILE_BYTES && !e->xattr_count && fstatat(p->parent, p->name, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+           errno == ENOENT;
+}
+
+/* All of a small file's contents, into room[SMALL_FILE_BYTES]. */
+static int
+read_small(const struct place *p, char *room, layer_read *read, void *arg, struct error *err)
+{
+    const void *data;
+    size_t length, size = (size_t)p->entry->size;
+    int64_t offset = 0;
+    memset(room, 0, size);
+    while (TRY(read(arg, &data, &length, &offset, err)) > 0) {
+        if (offset < 0 || (uint64_t)offset > size || length > size - (uint64_t)offset)
+            return error_set(err, ERR_INVALID, "it is longer than it says");
+        memcpy(room + offset, data, length);
+    }
+    return 0;
+}
+
+static int
+add_small(const struct place *p, layer_read *read, void *arg, struct error *err)
+{
+    struct layer *layer = p->layer;
+    const struct layer_entry *e = p->entry;
+    char *room = TRY_PTR(small_files_room(layer->small, err));
+    TRY(read_small(p, room, read, arg, err));
+    struct small_file file = {
+        .parent = p->parent,
+        .directory = layer->parent_inode,
+        .path = p->path,
+        .name = p->name,
+        .length = (size_t)e->size,
+        .mode = e->mode & 07777,
+        .chmod = mode_differs(p),
+        .chown = owner_differs(p),
+        .uid = (uid_t)e->uid,
+        .gid = (gid_t)e->gid,
+        .mtime = e->mtime,
+    };
+    small_files_add(layer->small, &file);
+    uint64_t bytes = (file.length + 4095) & ~UINT64_C(4095);
+    layer->inodes++;
+    layer->bytes += bytes;
+    layer->unflushed += bytes;
+    if (layer->unflushed >= FLUSH_BYTES) {
+        layer->unflushed = 0;
+        flush_soon(layer->root);
+    }
+    return 0;
+}
+
 static int
 apply_file(const struct place *p, layer_read *read, void *arg, struct error *err)
 {
+    if (is_small(p))
+        return add_small(p, read, arg, err);
     cleanup_close int fd = TRY(make_over(p, make_file, err));
     p->layer->inodes++;
     TRY(write_contents(p, fd, read, arg, err));
@@ -238,6 +300,7 @@ static int
 apply_hard_link(const struct place *p, struct error *err)
 {
     char target[PATH_MAX];
+    TRY(layer_await_all(p->layer, err));
     TRY(layer_clean_path(p->entry->link, target, err));
     char *slash = strrchr(target, '/');
     const char *name = slash ? slash + 1 : target;
@@ -273,6 +336,7 @@ apply_whiteout(const struct place *p, struct error *err)
         return 0; /* aufs' own book-keeping */
     if (!*hidden || str_eq(hidden, ".") || str_eq(hidden, ".."))
         return error_set(err, ERR_INVALID, "a whiteout of no name");
+    TRY(layer_await(p->layer, hidden, err));
     struct stat st;
     if (mknodat(p->parent, hidden, S_IFCHR, 0) < 0) {
         if (errno != EEXIST || fstatat(p->parent, hidden, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -302,6 +366,7 @@ apply(struct layer *layer, const struct layer_entry *entry, layer_read *read, vo
         return apply_whiteout(&p, err);
     if (entry->hard_link)
         return apply_hard_link(&p, err);
+    TRY(layer_await(layer, p.name, err));
     switch (entry->mode & S_IFMT) {
     case S_IFREG:
         return apply_file(&p, read, arg, err);
@@ -321,5 +386,7 @@ apply(struct layer *layer, const struct layer_entry *entry, layer_read *read, vo
 int
 layer_apply(struct layer *layer, const struct layer_entry *entry, layer_read *read, void *arg, struct error *err)
 {
-    return apply(layer, entry, read, arg, err) < 0 ? error_prefix(err, "entry %.256s", entry->path) : 0;
+    if (apply(layer, entry, read, arg, err) == 0)
+        return 0;
+    return small_files_failed(layer->small) ? -1 : error_prefix(err, "entry %.256s", entry->path);
 }

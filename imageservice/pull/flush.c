@@ -1,9 +1,13 @@
 #include "imageservice/pull/flush.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <unistd.h>
+
+#include "base/str.h"
 
 /* A flush that began after a caller came covers that caller; one that was running already does not. */
 static struct {
@@ -31,6 +35,42 @@ run(int fd)
         flush.errnum = errnum;
     }
     (void)pthread_cond_broadcast(&flush.ended);
+}
+
+static void *
+run_soon(void *arg)
+{
+    int *fd = arg;
+    (void)pthread_mutex_lock(&flush.lock);
+    run(*fd);
+    (void)pthread_mutex_unlock(&flush.lock);
+    (void)close(*fd);
+    free(fd);
+    return NULL;
+}
+
+/* With the lock held, which the thread gets as its flush begins. */
+static bool
+start_soon(int fd)
+{
+    pthread_t thread;
+    int *own = mem_alloc(sizeof *own);
+    *own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (*own >= 0 && pthread_create(&thread, NULL, run_soon, own) == 0)
+        return pthread_detach(thread) == 0;
+    if (*own >= 0)
+        (void)close(*own);
+    free(own);
+    return false;
+}
+
+void
+flush_soon(int fd)
+{
+    (void)pthread_mutex_lock(&flush.lock);
+    if (!flush.running)
+        flush.running = start_soon(fd);
+    (void)pthread_mutex_unlock(&flush.lock);
 }
 
 int

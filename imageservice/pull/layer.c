@@ -35,6 +35,7 @@ layer_begin(int incoming, const char *name, struct error *err)
     layer->root = steal(root);
     layer->parent = -1;
     layer->notes = notes;
+    layer->small = small_files_new();
     layer->bytes = 4096;
     layer->inodes = 1;
     return notes_add(notes, NOTE_IMPLIED, "", "", NULL, err) < 0 ? (layer_close(layer), NULL) : layer;
@@ -46,6 +47,8 @@ layer_close(struct layer *layer)
     (void)close(layer->root);
     if (layer->parent >= 0)
         (void)close(layer->parent);
+    if (layer->small)
+        small_files_free(layer->small);
     notes_close(layer->notes);
     free(layer);
 }
@@ -121,6 +124,27 @@ layer_set_opaque(int parent, const char *name, struct error *err)
     return fsetxattr(fd, layer_opaque_xattr, "y", 1, 0) < 0 ? error_errno(err, errno, "set %s", layer_opaque_xattr) : 0;
 }
 
+int
+layer_await(struct layer *layer, const char *name, struct error *err)
+{
+    return small_files_has(layer->small, layer->parent_inode, name) ? small_files_finish(layer->small, err) : 0;
+}
+
+int
+layer_await_all(struct layer *layer, struct error *err)
+{
+    return layer->small ? small_files_finish(layer->small, err) : 0;
+}
+
+int
+layer_finish(struct layer *layer, struct error *err)
+{
+    int result = layer_await_all(layer, err);
+    if (layer->small)
+        small_files_free(steal(layer->small));
+    return result;
+}
+
 static void
 forget_parent(struct layer *layer)
 {
@@ -132,6 +156,7 @@ forget_parent(struct layer *layer)
 int
 layer_clear(struct layer *layer, int parent, const char *name, struct error *err)
 {
+    TRY(layer_await_all(layer, err));
     (void)strcpy(layer->parent_path, "/"); /* no cleaned path: the next entry's parent is looked up again, as it may have led through what goes */
     if (unlinkat(parent, name, 0) == 0)
         return 0;
@@ -168,6 +193,7 @@ imply_directory(struct layer *layer, int at, const char *name, const char *path,
 static int
 imply_directories(struct layer *layer, const char *path, struct error *err)
 {
+    TRY(layer_await_all(layer, err));
     cleanup_close int at = TRY(file_open_beneath(layer->root, ".", O_PATH | O_DIRECTORY, 0, err));
     char prefix[PATH_MAX];
     for (const char *component = path; *component;) {
@@ -194,7 +220,12 @@ enter_parent(struct layer *layer, const char *path, struct error *err)
     if (fd < 0)
         fd = TRY(imply_directories(layer, path, err));
     struct stat st;
-    layer->parent_inherits = fstat(fd, &st) < 0 || (st.st_mode & S_ISGID);
+    if (fstat(fd, &st) < 0) {
+        (void)close(fd);
+        return error_errno(err, errno, "look at directory %s", path);
+    }
+    layer->parent_inode = st.st_ino;
+    layer->parent_inherits = st.st_mode & S_ISGID;
     layer->parent = fd;
     (void)strcpy(layer->parent_path, path); /* both hold PATH_MAX */
     return fd;

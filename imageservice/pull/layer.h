@@ -1,7 +1,6 @@
 /* A layer: the changes of one image layer, unpacked once into a directory that overlayfs uses as a lower one.
  *
- *   absent ──layer_begin──▶ unpacking ──layer_apply…──layer_settle──▶ settled ──(crispd renames it)
- *                               └────────layer_remove◀──────────────────┘
+ *   absent ──layer_begin──▶ unpacking ──layer_apply…──layer_finish──▶ whole ──layer_settle──▶ settled ──(crispd renames it)
  *
  * Nothing here ever leaves the layer's directory, whatever the archive says: a path is cleaned by its text (".." above the root is refused), parents
  * are resolved by openat2 with RESOLVE_IN_ROOT, so that a symlink leads at most to the layer's own root, and the last component is never followed.
@@ -52,7 +51,11 @@ struct layer *layer_begin(int incoming, const char *name, struct error *err);
 /* Unpack one entry. ERR_INVALID when it contradicts itself or the spec, ERR_EXHAUSTED at a limit or a full disk. */
 int layer_apply(struct layer *layer, const struct layer_entry *entry, layer_read *read, void *arg, struct error *err);
 
-/* After the last entry, with the layers below it (fds of their roots, the lowest first): directories without an entry take their attributes from
+/* After the last entry: every file of it is there. Small ones are made by a thread that layer_begin's layer has for them until here, so an error may
+ * be another entry's than the one being applied; it names that. */
+int layer_finish(struct layer *layer, struct error *err);
+
+/* Then, with the layers below it (fds of their roots, the lowest first): directories without an entry take their attributes from
  * below, whiteouts of nothing go, hard links into lower layers are made by copying, directories get their times. */
 int layer_settle(struct layer *layer, const int lower[], size_t lower_count, struct error *err);
 

@@ -5,15 +5,19 @@
 
 #include "imageservice/pull/layer.h"
 #include "imageservice/pull/notes.h"
+#include "imageservice/pull/small_files.h"
 
 struct layer {
     int root;
     int parent; /* of the entry last applied, an O_PATH fd; -1 none */
     char parent_path[PATH_MAX];
+    ino_t parent_inode;
     bool parent_inherits; /* setgid: what is made in it takes its group */
     bool acl_seen;        /* a default ACL may change the mode of what is made below it */
     struct notes *notes;
+    struct small_files *small; /* NULL after layer_finish */
     uint64_t bytes, inodes, entries;
+    uint64_t unflushed; /* bytes of small files since flush_soon */
 };
 
 extern const char layer_implied_xattr[]; /* marks a directory without an entry of its own until layer_settle */
@@ -25,6 +29,11 @@ int layer_clean_path(const char *path, char *out, struct error *err);
 /* The directory that `path` (cleaned) stands in, made where it is missing, and its last component. The fd is the layer's, valid until the next call.
  */
 int layer_parent(struct layer *layer, const char *path, const char **name, struct error *err);
+
+/* Before a look at `name`, or the making of it: wait for it, if it is one of the small files. */
+int layer_await(struct layer *layer, const char *name, struct error *err);
+/* Wait for all of them. */
+int layer_await_all(struct layer *layer, struct error *err);
 
 /* Remove what stands at `name`, so that something else can take its place. */
 int layer_clear(struct layer *layer, int parent, const char *name, struct error *err);

@@ -264,7 +264,7 @@ unpack_here(struct fetch *f, struct error *err)
     TRY(start_thread(&decompressor, decompress, f, err));
     int result = tar_unpack(f->plain, f->layer, err);
     (void)pthread_join(decompressor, NULL);
-    return result;
+    return result < 0 ? result : layer_finish(f->layer, err);
 }
 
 static void *

@@ -186,6 +186,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         run_tar(layer, &p);
     else
         run_program(layer, &p);
+    (void)layer_finish(layer, &err);
     (void)layer_settle(layer, (int[]){layer_root(below)}, 1, &err);
     layer_close(layer);
     struct stat now, secret;

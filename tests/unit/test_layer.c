@@ -129,7 +129,7 @@ static void
 settle(struct layer *layer, const int *lower, size_t count)
 {
     struct error err = {0};
-    if (layer_settle(layer, lower, count, &err) < 0)
+    if (layer_finish(layer, &err) < 0 || layer_settle(layer, lower, count, &err) < 0)
         fail_msg("%s", err.message);
 }
 
@@ -233,6 +233,7 @@ files_in_a_setgid_directory_keep_their_own_group(void **state)
     struct error err = {0};
     assert_int_equal(layer_apply(layer, &dir, NULL, NULL, &err), 0);
     APPLY(layer, {"g/f", S_IFREG | 0644, "x"}, {"g/d", DIR_}, {"g/d/e", FILE_, "x"});
+    settle(layer, NULL, 0);
     assert_int_equal(stat_of(layer, "g").st_mode, S_IFDIR | 02775);
     assert_int_equal(stat_of(layer, "g/f").st_gid, 0);
     assert_int_equal(stat_of(layer, "g/d").st_gid, 0);
@@ -323,6 +324,56 @@ a_later_entry_of_a_name_takes_the_place_of_the_earlier(void **state)
     assert_int_equal(stat_of(layer, "x").st_nlink, 2);
 }
 
+/* Small files are made by another thread: what comes after one and hangs on it finds it nevertheless. */
+static void
+small_files_are_there_for_the_entries_behind_them(void **state)
+{
+    (void)state;
+    cleanup(layer_closep) struct layer *layer = begin();
+    for (unsigned i = 0; i < 2000; i++) {
+        cleanup_free char *file = str_printf("d%u/f%u", i / 50, i);
+        cleanup_free char *twice = str_printf("d%u/twice%u", i / 50, i);
+        cleanup_free char *link = str_printf("links/%u", i);
+        cleanup_free char *whiteout = str_printf("d%u/.wh.f%u", i / 50, i);
+        cleanup_free char *over = str_printf("d%u/over%u", i / 50, i);
+        cleanup_free char *under = str_printf("d%u/over%u/under", i / 50, i);
+        APPLY(layer, {file, S_IFREG | 0640, file}, {twice, FILE_, "first"}, {under, FILE_, "x"});
+        switch (i % 5) {
+        case 0:
+            APPLY(layer, {link, FILE_, file, true});
+            break;
+        case 1:
+            APPLY(layer, {twice, FILE_, "second"});
+            break;
+        case 2:
+            APPLY(layer, {whiteout, FILE_, ""});
+            break;
+        case 3:
+            APPLY(layer, {over, FILE_, "a file now"});
+            break;
+        case 4:
+            APPLY(layer, {twice, DIR_});
+        }
+    }
+    settle(layer, NULL, 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        cleanup_free char *file = str_printf("d%u/f%u", i / 50, i);
+        cleanup_free char *twice = str_printf("d%u/twice%u", i / 50, i);
+        cleanup_free char *over = str_printf("d%u/over%u", i / 50, i);
+        assert_text(layer, file, file);
+        assert_int_equal(stat_of(layer, file).st_mode, S_IFREG | 0640);
+        assert_int_equal(stat_of(layer, file).st_nlink, i % 5 == 0 ? 2 : 1);
+        if (i % 5 == 4)
+            assert_int_equal(stat_of(layer, twice).st_mode, DIR_);
+        else
+            assert_text(layer, twice, i % 5 == 1 ? "second" : "first");
+        assert_int_equal(stat_of(layer, over).st_mode, i % 5 == 3 ? FILE_ : S_IFDIR | 0755);
+    }
+    uint64_t bytes, inodes;
+    layer_usage(layer, &bytes, &inodes);
+    assert_true(inodes >= 2000 * 4);
+}
+
 static void
 directories_without_an_entry_look_as_they_do_below(void **state)
 {
@@ -380,6 +431,7 @@ paths_out_of_the_layer_are_refused(void **state)
         assert_int_equal(err.kind, ERR_INVALID);
     }
     APPLY(layer, {"/abs/./x//y", FILE_, "x"}, {"a/../b", FILE_, "y"});
+    settle(layer, NULL, 0);
     assert_text(layer, "abs/x/y", "x");
     assert_text(layer, "b", "y");
     assert_outside_untouched();
@@ -421,6 +473,7 @@ symlinks_never_lead_out(void **state)
             assert_outside_untouched();
         }
         struct error err = {0};
+        (void)layer_finish(layer, &err);
         (void)layer_settle(layer, NULL, 0, &err);
         assert_outside_untouched();
         assert_text(layer, "l", "over the link");
@@ -440,6 +493,7 @@ what_is_done_at_the_end_does_not_follow_links_either(void **state)
     APPLY(layer, {"d/", DIR_}, {"i/x/y", FILE_, "x"}, {"d", LINK_, absolute}, {"i", LINK_, absolute}, {"w/.wh.secret", FILE_, ""},
           {"w", LINK_, absolute}, {"h/link", FILE_, "nowhere/secret", true}, {"h", LINK_, absolute});
     struct error err = {0};
+    (void)layer_finish(layer, &err);
     (void)layer_settle(layer, NULL, 0, &err);
     assert_int_equal(stat(absolute, &after), 0);
     assert_memory_equal(&before.st_mtim, &after.st_mtim, sizeof before.st_mtim);
@@ -617,6 +671,7 @@ main(void)
         cmocka_unit_test(whiteouts_become_overlayfs_devices),
         cmocka_unit_test(a_whiteout_and_a_file_of_one_name_leave_the_file),
         cmocka_unit_test(a_later_entry_of_a_name_takes_the_place_of_the_earlier),
+        cmocka_unit_test(small_files_are_there_for_the_entries_behind_them),
         cmocka_unit_test(directories_without_an_entry_look_as_they_do_below),
         cmocka_unit_test(a_hard_link_into_a_lower_layer_is_a_copy),
         cmocka_unit_test(paths_out_of_the_layer_are_refused),
