@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -100,66 +101,66 @@ func over(value, budget float64) string {
 	return " "
 }
 
-// report prints the tables, with a column for each peer.
+// table prints a line for each title, with a column for each peer.
+func table(out io.Writer, all []*standing, head string, titles []string, cell func(s *standing, line int) string) {
+	fmt.Fprintf(out, "\n%-28s", head)
+	for _, s := range all {
+		fmt.Fprintf(out, "   %27s", s.peer.name)
+	}
+	for line, title := range titles {
+		fmt.Fprintf(out, "\n%-28s", title)
+		for _, s := range all {
+			fmt.Fprintf(out, "   %27s", cell(s, line))
+		}
+	}
+	fmt.Fprintln(out)
+}
+
 func report(all []*standing) {
 	var out bytes.Buffer
-	list := []*peer{}
+	var list []*peer
+	var calls, memory []string
 	for _, s := range all {
 		list = append(list, s.peer)
 	}
-	fmt.Fprintf(&out, "%s; %d rounds of %d pods\n", machine(list), *rounds, *pods)
-	header := func(title string) {
-		fmt.Fprintf(&out, "\n%-28s", title)
-		for _, p := range list {
-			fmt.Fprintf(&out, "   %26s", p.name)
-		}
-		fmt.Fprintln(&out)
-	}
-	header("ms: median, p95, with pauses")
 	for _, line := range lines {
-		fmt.Fprintf(&out, "%-28s", line.title)
-		for _, s := range all {
-			s.callsCell(&out, line.calls, map[string]float64{"crisp": line.cni, "crisp-builtin": line.builtin}[s.peer.name])
-		}
-		fmt.Fprintln(&out)
+		calls = append(calls, line.title)
 	}
-	header(fmt.Sprintf("kB, with %d pods", *idle))
 	for _, line := range memoryLines {
-		fmt.Fprintf(&out, "%-28s", line.title)
-		for _, s := range all {
-			value := median(s.memory[line.title])
-			fmt.Fprintf(&out, "   %25.0f%s", value, over(value, map[bool]float64{true: line.budget}[strings.HasPrefix(s.peer.name, "crisp")]))
-		}
-		fmt.Fprintln(&out)
+		memory = append(memory, line.title)
 	}
+	fmt.Fprintf(&out, "%s; %d rounds of %d pods; !: above crisp's budget\n", machine(list), *rounds, *pods)
+	table(&out, all, "ms: median, p95, with pauses", calls, (*standing).callsCell)
+	table(&out, all, fmt.Sprintf("kB, with %d pods", *idle), memory, (*standing).memoryCell)
 	if *stream > 0 {
-		header("MB/s, daemon's peak RSS")
-		for _, title := range streamTitles() {
-			fmt.Fprintf(&out, "%-28s", title)
-			for _, s := range all {
-				s.streamCell(&out, title)
-			}
-			fmt.Fprintln(&out)
-		}
+		table(&out, all, "MB/s, daemon's peak RSS", streamTitles(), (*standing).streamCell)
 	}
-	fmt.Fprintln(&out, "! above crisp's budget")
-	os.Stdout.Write(out.Bytes())
+	text := regexp.MustCompile(`(?m) +$`).ReplaceAllString(out.String(), "")
+	fmt.Print(text)
 	if *write {
-		writeDocs("hack/bench --beside", out.String())
+		writeDocs("hack/bench --beside", text)
 	}
 }
 
-func (s *standing) callsCell(out io.Writer, calls []string, budget float64) {
+func (s *standing) callsCell(line int) string {
+	calls, budget := lines[line].calls, map[string]float64{"crisp": lines[line].cni, "crisp-builtin": lines[line].builtin}[s.peer.name]
 	straight, paused := sums(s.times[0], calls), sums(s.times[1], calls)
 	p95 := straight[min(len(straight)-1, len(straight)*95/100)]
-	fmt.Fprintf(out, "   %7.2f%s %7.2f  %7.2f%s", median(straight), over(median(straight), budget), p95, median(paused), over(median(paused), budget))
+	return fmt.Sprintf("%8.2f%s %7.2f %8.2f%s", median(straight), over(median(straight), budget), p95, median(paused), over(median(paused), budget))
 }
 
-func (s *standing) streamCell(out io.Writer, title string) {
-	f := s.streams[title]
-	if len(f.seconds) == 0 {
-		fmt.Fprintf(out, "   %26s", "not served")
-		return
+func (s *standing) memoryCell(line int) string {
+	value, budget := median(s.memory[memoryLines[line].title]), 0.0
+	if strings.HasPrefix(s.peer.name, "crisp") {
+		budget = memoryLines[line].budget
 	}
-	fmt.Fprintf(out, "   %9.0f MB/s %8.1f MB", float64(*stream<<20)/1e6/median(f.seconds), median(f.megabytes))
+	return fmt.Sprintf("%.0f%s", value, over(value, budget))
+}
+
+func (s *standing) streamCell(line int) string {
+	f := s.streams[streamTitles()[line]]
+	if len(f.seconds) == 0 {
+		return "not served"
+	}
+	return fmt.Sprintf("%.0f MB/s %8.1f MB", float64(*stream<<20)/1e6/median(f.seconds), median(f.megabytes))
 }
