@@ -1,5 +1,6 @@
 // Command bench times what a pod's life costs over the CRI socket, call by call, back to back and with pauses (some prices
-// show only after a pause), beside the budget of the design. Run it by hack/bench.
+// show only after a pause), what daemons and shims take of memory, and how fast streams are; `bench pull` times pulls. It starts
+// crispd itself, and others beside it, which take turns. Run it by hack/bench.
 package main
 
 import (
@@ -18,13 +19,14 @@ import (
 )
 
 var (
-	pods   = flag.Int("pods", 30, "pods in each round")
-	pause  = flag.Duration("pause", 100*time.Millisecond, "pause between the calls of the second round")
+	names  = flag.String("peers", "crisp-builtin,crisp", "who is measured, of crisp-builtin, crisp (with CNI) and containerd")
+	rounds = flag.Int("rounds", 3, "rounds; each peer once in each, its daemon started anew")
+	pods   = flag.Int("pods", 10, "pods in each round, and as many with pauses")
+	pause  = flag.Duration("pause", 100*time.Millisecond, "pause between the calls of these")
 	idle   = flag.Int("idle-pods", 20, "pods that run while memory is measured")
-	stream = flag.Int64("stream", 1024, "MiB through each kind of stream; 0: none")
+	stream = flag.Int64("stream", 256, "MiB through each kind of stream; 0: none")
 	name   = flag.String("image", "docker.io/library/busybox:latest", "image with sleep and true")
-	daemon = flag.String("daemon", "crispd", "program whose memory is measured")
-	shim   = flag.String("shim", "crisp-monitor", "program of which there is one for each pod")
+	write  = flag.Bool("write-docs", false, "put the tables into docs/performance.md")
 )
 
 // The lines of the table: one or two calls, and what they may cost in milliseconds with the built-in network and with CNI.
@@ -52,7 +54,7 @@ var lines = []struct {
 	{"ListContainerStats", []string{"ListContainerStats"}, 0, 0},
 }
 
-// A bench is one round: a client and the times of each call.
+// A bench is a client and the times of each call.
 type bench struct {
 	connection *grpc.ClientConn
 	runtime    cri.RuntimeServiceClient
@@ -132,23 +134,8 @@ func (b *bench) life() {
 	b.removePod(pod, config)
 }
 
-// of gives median and 95th percentile, in milliseconds, of the calls' sum.
-func (b *bench) of(calls []string) (median, p95 float64) {
-	sums := slices.Clone(b.times[calls[0]])
-	for _, more := range calls[1:] {
-		for i, took := range b.times[more] {
-			sums[i] += took
-		}
-	}
-	slices.Sort(sums)
-	at := func(q float64) float64 {
-		return float64(sums[min(len(sums)-1, int(q*float64(len(sums))))]) / float64(time.Millisecond)
-	}
-	return at(0.5), at(0.95)
-}
-
-// processes gives the pids of a program, of this node: others may run on the machine. A monitor runs from a memfd.
-func processes(program string) (pids []int) {
+// processes gives the pids of programs, of this node: others may run on the machine. A monitor runs from a memfd.
+func processes(programs ...string) (pids []int) {
 	own, _ := os.Readlink("/proc/self/ns/cgroup")
 	entries, _ := os.ReadDir("/proc")
 	for _, entry := range entries {
@@ -158,7 +145,7 @@ func processes(program string) (pids []int) {
 		}
 		executable, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 		name := strings.TrimPrefix(strings.TrimSuffix(filepath.Base(executable), " (deleted)"), "memfd:")
-		if name != program {
+		if !slices.Contains(programs, name) {
 			continue
 		}
 		if namespace, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/cgroup", pid)); namespace == own {
@@ -180,74 +167,20 @@ func kilobytes(pid int, file, key string) float64 {
 	return 0
 }
 
-func (b *bench) memory() {
-	type running struct {
-		id     string
-		config *cri.PodSandboxConfig
-	}
-	var all []running
-	for range *idle {
-		pod, config := b.runPod()
-		b.startContainer(pod, config)
-		all = append(all, running{pod, config})
-	}
-	time.Sleep(2 * time.Second)
-	for _, pid := range processes(*daemon) {
-		fmt.Printf("%-26s RSS %.1f MB (budget 15), anonymous %.1f MB (budget 5), with %d pods\n", *daemon,
-			kilobytes(pid, "status", "VmRSS")/1024, kilobytes(pid, "status", "RssAnon")/1024, *idle)
-	}
-	var pss []float64
-	for _, pid := range processes(*shim) {
-		pss = append(pss, kilobytes(pid, "smaps_rollup", "Pss"))
-	}
-	if slices.Sort(pss); len(pss) > 0 {
-		fmt.Printf("%-26s PSS %.0f kB median, %.0f kB largest of %d (budget 400 kB a pod)\n", *shim, pss[len(pss)/2], pss[len(pss)-1], len(pss))
-	}
-	for _, one := range all {
-		b.removePod(one.id, one.config)
-	}
-}
-
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "pull" {
 		pullMain(os.Args[2:])
 		return
 	}
 	flag.Parse()
-	socket := strings.TrimPrefix(os.Getenv("CONTAINER_RUNTIME_ENDPOINT"), "unix://")
-	b := connect(socket)
-	call(b, "PullImage", b.image.PullImage, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: *name}})
-	b.life() // the first of all makes bridges, caches and threads
-	rounds := []*bench{}
-	for _, wait := range []time.Duration{0, *pause} {
-		round := connect(socket)
-		round.pause = wait
-		for range *pods {
-			round.life()
-		}
-		rounds = append(rounds, round)
+	var all []*standing
+	for _, p := range chosen(*names) {
+		all = append(all, newStanding(p))
 	}
-	cni := os.Getenv("CRISP_TEST_NETWORK") != "builtin"
-	fmt.Printf("%d pods a round, %s network; milliseconds\n", *pods, map[bool]string{true: "CNI", false: "built-in"}[cni])
-	fmt.Printf("%-26s %10s %10s   %10s %10s   %8s\n", "", "median", "p95", "paused", "p95", "budget")
-	for _, line := range lines {
-		median, p95 := rounds[0].of(line.calls)
-		pausedMedian, pausedP95 := rounds[1].of(line.calls)
-		budget := line.builtin
-		if cni {
-			budget = line.cni
+	for range *rounds {
+		for _, s := range all {
+			s.round()
 		}
-		text := ""
-		if budget > 0 {
-			text = fmt.Sprintf("%.1f", budget)
-			if median > budget || pausedMedian > budget {
-				text += " !"
-			}
-		}
-		fmt.Printf("%-26s %10.2f %10.2f   %10.2f %10.2f   %8s\n", line.title, median, p95, pausedMedian, pausedP95, text)
 	}
-	b.memory()
-	if *stream > 0 {
-		b.streaming(*stream << 20)
-	}
+	report(all)
 }

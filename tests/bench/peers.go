@@ -59,7 +59,7 @@ bin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
 var peers = []*peer{
 	{name: "crisp", version: []string{"crispd", "--version"}, programs: []string{"crispd", "crisp-pull"}, shim: "crisp-monitor",
 		config: fmt.Sprintf(crispConfig, "cni"), command: []string{"crispd", "--config"}},
-	{name: "builtin", programs: []string{"crispd", "crisp-pull"}, shim: "crisp-monitor",
+	{name: "crisp-builtin", programs: []string{"crispd", "crisp-pull"}, shim: "crisp-monitor",
 		config: fmt.Sprintf(crispConfig, "builtin"), command: []string{"crispd", "--config"}},
 	{name: "containerd", version: []string{"containerd", "--version"}, programs: []string{"containerd", "unpigz", "igzip"}, shim: "containerd-shim-runc-v2",
 		config: containerdConfig, command: []string{"containerd", "--log-level", "warn", "--config"}},

@@ -1,3 +1,4 @@
+// What crisp is compared with, in a module of its own: its dependencies are not those of the clients in ../go.mod.
 module crisp.invalid/peers
 
 go 1.26.6
