@@ -21,6 +21,7 @@ struct images {
     struct strv certs_dirs, pinned;
     int64_t parallel_downloads, parallel_downloads_per_pull, stall_seconds, least_bytes_per_second;
     bool keep_layer_blobs;
+    struct trust trust;
     char *layers_path;
     int images_dir, layers_dir; /* fds */
     pthread_mutex_t writing;
@@ -53,4 +54,6 @@ char *images_commit(struct images *images, const char *reference, int session, s
 struct pulls;
 struct pulls *pulls_start(struct images *images, struct error *err);
 void pulls_stop(struct pulls *pulls);
-char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
+/* `rule` may be NULL: the image is accepted unseen. */
+char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct cancel *cancel,
+                 struct error *err);

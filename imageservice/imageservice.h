@@ -21,6 +21,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/str.h"
+#include "imageservice/trust.h"
 
 struct images; /* the service */
 
@@ -35,6 +36,8 @@ struct images_options {
     int64_t parallel_downloads_per_pull;
     int64_t stall_seconds, least_bytes_per_second; /* a transfer that brings less in that time is broken off and resumed, or tried elsewhere */
     bool keep_layer_blobs;
+    const struct trust_rule *trust; /* whose images are taken */
+    size_t trust_count;
 };
 
 /* What an image's configuration says about running it (OCI image spec, "Image Configuration", `config`). */
@@ -63,9 +66,11 @@ struct image {
     struct strv layers; /* short directory names below root/layers, the lowest layer first */
 };
 
-/* As runtime.v1.AuthConfig; NULL or "" where not given. Never logged, never part of an error; borrowed for the call. */
+/* Who asks: as runtime.v1.AuthConfig, and the namespace of the pod; NULL or "" where not given. What is secret of it is never logged, never part of
+ * an error; borrowed for the call. */
 struct image_auth {
     const char *username, *password, *auth, *server_address, *identity_token, *registry_token;
+    const char *pod_namespace; /* whose rules of trust hold */
 };
 
 /* Open the store: make what is missing, load the index (a torn or damaged record is set aside, logged and skipped, never fatal), delete what was
@@ -78,7 +83,8 @@ void images_close(struct images *images);
  * frees. Pulls of the same image at the same time are one. Returns only after the image was found again under every name it will be asked for and its
  * layers were opened, all of it durable. A caller whose patience ends stops waiting; a pull nobody waits for stops. Errors: ERR_INVALID
  * (reference), ERR_NOT_FOUND (no such repository or tag), ERR_AUTH, ERR_DENIED, ERR_EXHAUSTED (429, disk full), ERR_UNAVAILABLE (registry down),
- * ERR_INTERNAL (digest or size mismatch; crisp-pull died twice), each naming registry, repository, step and the registry's own words. [CRI PullImage]
+ * ERR_INTERNAL (digest or size mismatch; crisp-pull died twice), ERR_SIGNATURE (a rule of trust refuses it), each naming registry, repository, step
+ * and the registry's own words. [CRI PullImage]
  */
 char *images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
 
