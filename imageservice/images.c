@@ -16,7 +16,8 @@
 static int
 open_directories(struct images *images, struct error *err)
 {
-    static const char *const below[] = {"images/incoming", "images/partial", "images/blobs/sha256", "images/blobs/sha512", "layers"};
+    static const char *const below[] = {"images/incoming",     "images/partial",      "images/vouched",
+                                        "images/blobs/sha256", "images/blobs/sha512", "layers"};
     for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
         cleanup_free char *path = str_printf("%s/%s", images->root, below[i]);
         TRY(file_mkdirs(path, 0700, err));
@@ -528,6 +529,7 @@ images_publish(struct images *images, struct index *next, bool sweep, struct err
     if (sweep) {
         delete_blobs(images, "sha256");
         delete_blobs(images, "sha512");
+        images_forget_vouched(images);
     }
     return 0;
 }

@@ -7,6 +7,7 @@
  * On disk, below `root`:
  *   images/index.json           the names and images, replaced as a whole
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
+ *   images/vouched/             what speaks for an image: who signed it (vouch.c)
  *   images/partial/             half blobs, for the next pull to go on with
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)
  * A layer is found by its chain id (OCI image spec, "Layer ChainID") and shared by every image that has it.
@@ -91,6 +92,10 @@ char *images_pull(struct images *images, const char *reference, const struct ima
 /* Find an image by tag, digest, tag with digest, id ("sha256:…" or bare hex) or unique id prefix. NULL with ERR_NOT_FOUND, ERR_INVALID (malformed,
  * ambiguous prefix). The caller releases it. */
 const struct image *images_find(struct images *images, const char *reference, struct error *err);
+/* The same for a pod that wants to run or mount it: unless a rule of trust refuses it. `asked_as` is what the pod calls it ("" or NULL: `reference`).
+ * No registry is asked: what counts is whether a good signature was found when it was pulled, or that it was imported. ERR_SIGNATURE. */
+const struct image *images_find_trusted(struct images *images, const char *reference, const char *asked_as, const char *pod_namespace,
+                                        struct error *err);
 void image_release(const struct image *image);
 
 /* All images (or those `reference` finds, when not NULL or ""): an array of *count images, each and the array for images_list_free. */

@@ -274,6 +274,7 @@ send_done(struct pull *pull, struct error *err)
     message_put_string(m, PULL_REPO_DIGEST, pull->repo_digest);
     message_put_string(m, PULL_MANIFEST_DIGEST, pull->manifest.digest);
     message_put_string(m, PULL_CONFIG_DIGEST, pull->parsed.config.digest);
+    message_put_string(m, PULL_SIGNED_BY, pull->signed_by);
     for (size_t i = 0; i < pull->wanted_count; i++) {
         const struct wanted *w = &pull->wanted[i];
         uint64_t bytes = 0, inodes = 0;

@@ -286,6 +286,22 @@ func TestTrustHasNoWayAround(t *testing.T) {
 	configure(t, fmt.Sprintf("[trust.all]\nscope = %q\nkeys = [%q]\n", r.host, ours.write(t, t.TempDir()+"/ours.pub")))
 	err := pull()
 	fails(t, err, is(codes.Unknown), "SignatureValidationFailed", "is not signed")
+	// The kubelet pulls nothing for a pod that is content with what is here.
+	pod := newPod(t)
+	create := func() error {
+		config := containerConfig("c", "true")
+		config.Image = spec(name)
+		made, err := runtime.CreateContainer(soon(t), &cri.CreateContainerRequest{PodSandboxId: pod.id, Config: config, SandboxConfig: pod.config})
+		if err == nil {
+			must(runtime.RemoveContainer(soon(t), &cri.RemoveContainerRequest{ContainerId: made.ContainerId}))(t)
+		}
+		return err
+	}
+	fails(t, create(), is(codes.Unknown), "SignatureValidationFailed", "trust.all", "pull it again")
+	mounting := containerConfig("c", "true")
+	mounting.Mounts = []*cri.Mount{{ContainerPath: "/volume", Image: spec(name)}}
+	_, err = runtime.CreateContainer(soon(t), &cri.CreateContainerRequest{PodSandboxId: pod.id, Config: mounting, SandboxConfig: pod.config})
+	fails(t, err, is(codes.Unknown), "ImageVolumeMountFailed", "trust.all")
 	r.set("team/app"+r.tag(".sig"), manifestOf("", r.signedBy(t, "team/app", ours, r.digest)))
 	asked := r.asked() + mirror.asked()
 	if err := pull(); err != nil {
@@ -293,5 +309,8 @@ func TestTrustHasNoWayAround(t *testing.T) {
 	}
 	if r.asked()+mirror.asked() != asked {
 		t.Error("the layer that was here was fetched again")
+	}
+	if err := create(); err != nil {
+		t.Error(err)
 	}
 }

@@ -33,6 +33,7 @@ static struct fake_registry *registry, *mirror;
 static struct strv certs_dirs;
 static EVP_PKEY *ours, *second, *stranger;
 static struct fake_layer *layer;
+static bool without_ours; /* the rule's keys are those to come */
 
 static void
 write_file(const char *name, const char *text)
@@ -56,7 +57,7 @@ open_images(size_t rules)
     (void)snprintf(second_key, sizeof second_key, "%s/second.pub", root);
     char *keys[] = {first_key, second_key, NULL}, *namespaces[] = {(char[]){"dev"}, NULL};
     struct trust_rule list[] = {
-        {(char[]){"team"}, team, (char[]){"signed"}, {0}, {keys, 2}},
+        {(char[]){"team"}, team, (char[]){"signed"}, {0}, {keys + without_ours, 2 - without_ours}},
         {(char[]){"free"}, space, (char[]){"accept"}, {0}, {0}},
         {(char[]){"none"}, rejected, (char[]){"reject"}, {0}, {0}},
         {(char[]){"dev"}, team, (char[]){"accept"}, {namespaces, 1}, {0}},
@@ -484,6 +485,67 @@ what_is_here_is_checked_again_when_it_is_pulled(void **state)
 }
 
 static void
+open_again(size_t rules, bool later_keys)
+{
+    images_close(images);
+    without_ours = later_keys;
+    open_images(rules);
+}
+
+static bool
+may_run(const char *reference, const char *asked_as, const char *pod_namespace)
+{
+    struct error err = {0};
+    cleanup_free char *full = strchr(reference, ':') ? str_dup(reference) : str_printf("127.0.0.1:%u/%s", fake_registry_port(registry), reference);
+    cleanup_free char *asked = asked_as ? str_printf("127.0.0.1:%u/%s", fake_registry_port(registry), asked_as) : NULL;
+    const struct image *image = images_find_trusted(images, full, asked, pod_namespace, &err);
+    if (!image && err.kind != ERR_SIGNATURE)
+        fail_msg("%s: %s", full, err.message);
+    image_release(image);
+    return image;
+}
+
+/* The kubelet pulls nothing for a pod that is content with what is here. */
+static void
+what_is_here_runs_only_if_it_was_checked(void **state)
+{
+    (void)state;
+    char digest[80];
+    struct error err = {0};
+    open_again(0, false);
+    cleanup_free char *id = put_image(registry, "team/here", digest);
+    must_pull("team/here");
+    assert_true(may_run("team/here", NULL, ""));
+    open_again(4, false);
+    assert_false(may_run("team/here", NULL, ""));
+    assert_false(may_run(id, NULL, NULL));
+    assert_false(may_run(id, "team/here", "prod"));
+    assert_true(may_run(id, "team/here", "dev"));
+    assert_true(may_run(id, NULL, "dev"));
+    cleanup_free char *free_id = put_image(registry, "team/free/app", digest);
+    must_pull("team/free/app");
+    assert_true(may_run(free_id, NULL, "prod"));
+    assert_true(may_run("team/free/app", NULL, "prod"));
+    free(put_image(registry, "team/here", digest));
+    sign(registry, "team/here", digest, ours);
+    must_pull("team/here");
+    assert_true(may_run("team/here", NULL, "prod"));
+    assert_true(may_run(id, NULL, NULL));
+    open_again(4, false);
+    assert_true(may_run(id, "team/here", "prod"));
+    /* The key is taken away; then the other key has signed, too. */
+    open_again(4, true);
+    assert_false(may_run(id, "team/here", "prod"));
+    sign(registry, "team/here", digest, second);
+    must_pull("team/here");
+    assert_true(may_run(id, "team/here", "prod"));
+    open_again(4, false);
+    assert_int_equal(count_in("images/vouched"), 1);
+    assert_int_equal(images_remove(images, id, &err), 0);
+    assert_int_equal(count_in("images/vouched"), 0);
+}
+
+static void
 go_slowly(void *arg, const struct fake_request *request, struct fake_reply *reply)
 {
     (void)arg;
@@ -556,6 +618,7 @@ main(void)
         STORY(a_registry_out_of_order_is_no_unsigned_image),
         STORY(a_mirror_without_a_good_signature_is_no_reason),
         STORY(what_is_here_is_checked_again_when_it_is_pulled),
+        STORY(what_is_here_runs_only_if_it_was_checked),
         STORY(a_pull_under_another_rule_is_not_joined),
         STORY(more_signatures_than_anyone_makes_are_not_all_tried),
     };
