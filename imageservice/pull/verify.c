@@ -64,6 +64,14 @@ try_layers(struct search *s, const json_t *manifest)
             note_failure(s, &why);
 }
 
+/* What the list doesn't tell, or tells of the manifest's configuration in place of the manifest (go-containerregistry did), is in the manifest. */
+static bool
+may_be_signature(const char *artifact_type)
+{
+    return !*artifact_type || str_eq(artifact_type, "application/vnd.oci.empty.v1+json") || str_eq(artifact_type, SIGNATURES) ||
+           str_starts(artifact_type, BUNDLE);
+}
+
 static int
 try_referrer(struct search *s, const json_t *referrer, struct error *err)
 {
@@ -71,7 +79,7 @@ try_referrer(struct search *s, const json_t *referrer, struct error *err)
     cleanup_document struct document manifest = {0};
     const char *type;
     TRY(json_get_string(referrer, "artifactType", &type, err));
-    if (!str_eq(type, SIGNATURES) && !str_starts(type, BUNDLE))
+    if (!may_be_signature(type))
         return 0;
     s->tried++;
     TRY(descriptor_parse(referrer, "the list of referrers", &descriptor, err));

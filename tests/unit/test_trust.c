@@ -212,7 +212,7 @@ sign(struct fake_registry *where, const char *repository, const char *digest, EV
 
 /* A referrer, listed by the API ("referrers/DIGEST") or under the fallback's tag. */
 static void
-put_referrer(const char *repository, const char *digest, const char *artifact_type, const struct buf *layers, bool api)
+put_referrer(const char *repository, const char *digest, const char *artifact_type, const char *listed_as, const struct buf *layers, bool api)
 {
     char referrer[DIGEST_SIZE];
     cleanup_free char *manifest = signatures_manifest(layers, artifact_type);
@@ -222,7 +222,7 @@ put_referrer(const char *repository, const char *digest, const char *artifact_ty
         str_printf("{\"schemaVersion\":2,\"mediaType\":\"" INDEX "\",\"manifests\":[{\"mediaType\":\"" MANIFEST "\",\"digest\":\"" OTHER
                    "\",\"size\":5,\"artifactType\":\"application/spdx+json\"},{\"mediaType\":\"" MANIFEST
                    "\",\"digest\":\"%s\",\"size\":%zu,\"artifactType\":\"%s\"}]}",
-                   referrer, strlen(manifest), artifact_type);
+                   referrer, strlen(manifest), listed_as);
     cleanup_free char *tag = tag_of(digest, ""), *path = api ? str_printf("referrers/%s", digest) : str_printf("manifests/%s", tag);
     fake_registry_put_text(registry, repository, path, INDEX, index);
 }
@@ -233,7 +233,7 @@ put_bundle(const char *repository, const char *digest, EVP_PKEY *key, const char
     cleanup_buf struct buf layers = BUF(1 << 16);
     cleanup_free char *bundle = signing_bundle(key, predicate, digest);
     add_layer(&layers, registry, repository, BUNDLE, bundle, "");
-    put_referrer(repository, digest, BUNDLE, &layers, api);
+    put_referrer(repository, digest, BUNDLE, api ? BUNDLE : "application/vnd.oci.empty.v1+json", &layers, api);
 }
 
 /* ---- Pulling ---- */
@@ -359,7 +359,7 @@ referrers_are_looked_at_too(void **state)
         cleanup_buf struct buf layers = BUF(1 << 16);
         free(put_image(registry, simple, digest));
         add_payload(&layers, registry, simple, ours, digest);
-        put_referrer(simple, digest, SIG, &layers, api);
+        put_referrer(simple, digest, SIG, api ? SIG : "", &layers, api);
         must_pull(simple);
         assert_int_equal(after_each(NULL), 0);
         free(put_image(registry, attested, digest));
