@@ -18,6 +18,7 @@ static const char *const kind_names[] = {
     [ERR_INTERNAL] = "INTERNAL",
     [ERR_UNAVAILABLE] = "UNAVAILABLE",
     [ERR_AUTH] = "UNAUTHENTICATED",
+    [ERR_SIGNATURE] = "UNKNOWN",
 };
 
 static enum error_kind

@@ -4,7 +4,7 @@
  * argument, fills it exactly when it fails, and says so by returning -1 (or NULL). Whoever knows more (which pod, which step) puts it in
  * front with error_prefix. Nobody logs an error and returns it as well.
  *
- * The kinds map one to one to gRPC status codes (grpc/status.h); cri/ holds that table. */
+ * The kinds map to gRPC status codes (grpc/status.h); cri/ holds that table. */
 #pragma once
 
 #include <errno.h>
@@ -25,6 +25,7 @@ enum error_kind {
     ERR_INTERNAL,     /* INTERNAL */
     ERR_UNAVAILABLE,  /* try again later: UNAVAILABLE */
     ERR_AUTH,         /* UNAUTHENTICATED */
+    ERR_SIGNATURE,    /* an image that the operator's rules of trust refuse: UNKNOWN, as the kubelet wants it with its word for that */
 };
 
 enum { ERROR_MESSAGE_MAX = 1536 };

@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "imageservice/trust.h"
 #include "runtime/network/network.h"
 #include "runtime/runtime.h"
 #include "runtime/seccomp.h"
@@ -23,6 +24,19 @@ static const struct config_key handler_keys[] = {
      "A privileged container has the usual devices and those it asks for, not all of the host's.", NULL},
 };
 static const struct config_keys handlers = {handler_keys, sizeof handler_keys / sizeof *handler_keys, sizeof(struct runtime_handler)};
+
+#define RULE(member) offsetof(struct trust_rule, member)
+static const struct config_key trust_keys[] = {
+    {"trust.NAME", "scope", CONFIG_STRING, RULE(scope), "*", 0, 0, NULL,
+     "Registry or repository whose images the rule is for, with all below it; \"*\": any. The longest scope holds.", NULL},
+    {"trust.NAME", "namespaces", CONFIG_STRINGS, RULE(namespaces), NULL, 0, 0, NULL,
+     "Namespaces of the pods it is for; empty: all. Of two rules of one scope that holds which names the pod's.", NULL},
+    {"trust.NAME", "policy", CONFIG_STRING, RULE(policy), "signed", 0, 0, "accept reject signed",
+     "\"accept\": without looking for a signature. \"reject\": never. \"signed\": with a signature by one of the keys.", NULL},
+    {"trust.NAME", "keys", CONFIG_STRINGS, RULE(keys), NULL, 0, 0, NULL,
+     "Files with public keys (PEM, one each), of which one must have signed the image as cosign does.", NULL},
+};
+static const struct config_keys trust = {trust_keys, sizeof trust_keys / sizeof *trust_keys, sizeof(struct trust_rule)};
 
 #define FIELD(member) offsetof(struct configuration, member)
 #define STRING(table, name, member, fallback, help) {table, name, CONFIG_STRING, FIELD(member), fallback, 0, 0, NULL, help, NULL}
@@ -129,6 +143,8 @@ const struct config_key configuration_keys[] = {
     SWITCH("images", "keep_layer_blobs", images.keep_layer_blobs, "false",
          "Keep compressed layers after they were unpacked."),
 
+    {"", "trust", CONFIG_TABLES, FIELD(trust), NULL, 0, 0, NULL,
+     "A rule that says whose images are taken; images that no rule is for are.", &trust},
     {"", "runtimes", CONFIG_TABLES, FIELD(runtimes), NULL, 0, 0, NULL,
      "A runtime handler that pods can name (RuntimeClass), with defaults of its own.", &handlers},
 };
@@ -184,8 +200,20 @@ check_handlers(const struct config_tables *runtimes, struct error *err)
 }
 
 static int
+check_trust(const struct config_tables *rules, struct error *err)
+{
+    cleanup_trust struct trust loaded = {0};
+    const struct trust_rule *list = rules->items;
+    for (size_t i = 0; i < rules->count; i++)
+        if (check_absolute("keys", &list[i].keys, err) < 0)
+            return error_prefix(err, "trust.%s", list[i].name);
+    return trust_load(list, rules->count, &loaded, err);
+}
+
+static int
 check(const struct configuration *c, struct error *err)
 {
+    TRY(check_trust(&c->trust, err));
     TRY(check_handlers(&c->runtimes, err));
     if (c->limits.nofile_soft > c->limits.nofile_hard)
         return error_set(err, ERR_INVALID, "limits.nofile_soft (%lld) is more than limits.nofile_hard (%lld)", (long long)c->limits.nofile_soft,

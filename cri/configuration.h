@@ -47,6 +47,7 @@ struct configuration {
         int64_t parallel_downloads, parallel_downloads_per_pull, stall_seconds, least_bytes_per_second;
         bool keep_layer_blobs;
     } images;
+    struct config_tables trust;    /* of struct trust_rule */
     struct config_tables runtimes; /* of struct runtime_handler */
 };
 

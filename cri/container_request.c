@@ -224,10 +224,10 @@ check_image_mount(const Runtime__V1__Mount *in, struct error *err)
 }
 
 static int
-read_image_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct images *images, struct error *err)
+read_image_mount(struct mount_request *out, const Runtime__V1__Mount *in, const char *pod_namespace, struct images *images, struct error *err)
 {
     TRY(check_image_mount(in, err));
-    const struct image *image = TRY_PTR(images_find(images, in->image->image, err));
+    const struct image *image = TRY_PTR(images_find_trusted(images, in->image->image, in->image->user_specified_image, pod_namespace, err));
     cleanup_free char *sub_path = path_clean(in->image_sub_path);
     str_set(&out->image, name_of_image(in->image, image));
     str_set(&out->image_sub_path, sub_path + 1);
@@ -240,12 +240,12 @@ read_image_mount(struct mount_request *out, const Runtime__V1__Mount *in, struct
 }
 
 int
-container_request_find_images(struct container_config *config, const Runtime__V1__CreateContainerRequest *request, struct images *images,
-                              struct error *err)
+container_request_find_images(struct container_config *config, const Runtime__V1__CreateContainerRequest *request, const char *pod_namespace,
+                              struct images *images, struct error *err)
 {
     for (size_t i = 0; i < config->mount_count; i++) {
         const Runtime__V1__Mount *in = request->config->mounts[i];
-        if (in->image && read_image_mount(&config->mounts[i], in, images, err) < 0)
+        if (in->image && read_image_mount(&config->mounts[i], in, pod_namespace, images, err) < 0)
             return error_prefix(err, "mount at %s", in->container_path);
     }
     return 0;

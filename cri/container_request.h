@@ -11,7 +11,8 @@
 struct container_config *container_request_read(Runtime__V1__CreateContainerRequest *request, const char *pod_id, const struct pod_config *pod,
                                                 const struct image *image, struct error *err);
 
-/* The images that its mounts name, and their sub paths: looked up, put into `config`. ERR_NOT_FOUND where an image is not here, ERR_INVALID where the
- * mount is unsound or the sub path is not in the image. [CRI Mount.image, image_sub_path] */
-int container_request_find_images(struct container_config *config, const Runtime__V1__CreateContainerRequest *request, struct images *images,
-                                  struct error *err);
+/* The images that its mounts name, and their sub paths: looked up for a pod of that namespace, put into `config`. ERR_NOT_FOUND where an image is not
+ * here, ERR_SIGNATURE where a rule of trust refuses it, ERR_INVALID where the mount is unsound or the sub path is not in the image.
+ * [CRI Mount.image, image_sub_path] */
+int container_request_find_images(struct container_config *config, const Runtime__V1__CreateContainerRequest *request, const char *pod_namespace,
+                                  struct images *images, struct error *err);

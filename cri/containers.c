@@ -35,10 +35,9 @@ check_create(const Runtime__V1__CreateContainerRequest *in, struct error *err)
 }
 
 static struct container_config *
-read_request(struct call *call, Runtime__V1__CreateContainerRequest *in, struct error *err)
+read_request(struct call *call, Runtime__V1__CreateContainerRequest *in, struct pod_status *pod, struct error *err)
 {
     TRY_OR_NULL(check_create(in, err));
-    struct pod_status *pod = call_alloc(call, sizeof *pod);
     TRY_OR_NULL(pod_status(call->services->runtime, in->pod_sandbox_id, pod, err));
     call_defer(call, release_pod, pod);
     /* The default one may confine it less. */
@@ -46,7 +45,8 @@ read_request(struct call *call, Runtime__V1__CreateContainerRequest *in, struct 
         error_as(err, ERR_PRECONDITION);
         return NULL;
     }
-    const struct image *image = TRY_PTR_OR_NULL(images_find(call->services->images, in->config->image->image, err));
+    const struct image *image = TRY_PTR_OR_NULL(images_find_trusted(call->services->images, in->config->image->image,
+                                                                    in->config->image->user_specified_image, pod->config->key.namespace, err));
     call_defer(call, release_image, (void *)(uintptr_t)image);
     return container_request_read(in, pod->id, pod->config, image, err);
 }
@@ -59,10 +59,13 @@ containers_create(struct call *call, const void *request, void *response, struct
     Runtime__V1__CreateContainerResponse *out = response;
     const char *name = in->config && in->config->metadata ? in->config->metadata->name : "";
     call_about(call, arena_printf(&call->arena, "%s in pod %s", name, in->pod_sandbox_id));
-    cleanup(container_config_freep) struct container_config *container = read_request(call, in, err);
-    if (!container)
-        return error_prefix(err, "container %s", call->object);
-    if (container_request_find_images(container, in, call->services->images, err) < 0) {
+    struct pod_status *pod = call_alloc(call, sizeof *pod);
+    cleanup(container_config_freep) struct container_config *container = read_request(call, in, pod, err);
+    if (!container) {
+        (void)error_prefix(err, "container %s", call->object);
+        return err->kind == ERR_SIGNATURE ? error_prefix(err, "SignatureValidationFailed") : -1;
+    }
+    if (container_request_find_images(container, in, pod->config->key.namespace, call->services->images, err) < 0) {
         /* The kubelet knows this word at the beginning (cri-api, pkg/errors). */
         (void)error_prefix(err, "container %s", call->object);
         return error_prefix(err, "ImageVolumeMountFailed");

@@ -75,6 +75,8 @@ open_images(const struct configuration *c, struct images **out, struct error *er
         .stall_seconds = c->images.stall_seconds,
         .least_bytes_per_second = c->images.least_bytes_per_second,
         .keep_layer_blobs = c->images.keep_layer_blobs,
+        .trust = c->trust.items,
+        .trust_count = c->trust.count,
     };
     return images_open(&options, out, err) < 0 ? error_prefix(err, "open the images in %s", c->root) : 0;
 }

@@ -100,14 +100,15 @@ images_rpc_status(struct call *call, const void *request, void *response, struct
     return 0;
 }
 
-/* The kubelet knows this word, with this code, at the beginning (cri-api, pkg/errors). */
+/* The kubelet knows these words, with this code, at the beginning (cri-api, pkg/errors). */
 static int
 word_for_kubelet(struct error *err)
 {
     if (err->kind == ERR_UNAVAILABLE) {
         (void)error_prefix(err, "RegistryUnavailable");
         (void)error_as(err, ERR_UNKNOWN);
-    }
+    } else if (err->kind == ERR_SIGNATURE)
+        (void)error_prefix(err, "SignatureValidationFailed");
     return -1;
 }
 
@@ -129,7 +130,9 @@ images_rpc_pull(struct call *call, const void *request, void *response, struct e
             .identity_token = in->auth->identity_token,
             .registry_token = in->auth->registry_token,
         };
-    char *id = images_pull(call->services->images, reference, in->auth ? &auth : NULL, call->cancel, err);
+    if (in->sandbox_config && in->sandbox_config->metadata)
+        auth.pod_namespace = in->sandbox_config->metadata->namespace_;
+    char *id = images_pull(call->services->images, reference, &auth, call->cancel, err);
     if (!id)
         return word_for_kubelet(err);
     call_defer(call, free, id);

@@ -87,6 +87,7 @@ server_status_of(enum error_kind kind)
         [ERR_INTERNAL] = GRPC_STATUS_INTERNAL,
         [ERR_UNAVAILABLE] = GRPC_STATUS_UNAVAILABLE,
         [ERR_AUTH] = GRPC_STATUS_UNAUTHENTICATED,
+        [ERR_SIGNATURE] = GRPC_STATUS_UNKNOWN,
     };
     return (int)codes[kind];
 }

@@ -26,6 +26,7 @@ struct commit {
     const char *reference;
     int session;
     const char *manifest_digest, *config_digest, *repo_digest;
+    const char *signed_by; /* the id of a key; "" */
     char *manifest_text, *config_text;
     size_t manifest_length, config_length;
     struct arrived *layers;
@@ -238,7 +239,8 @@ read_done(struct commit *c, struct message *done, struct manifest *manifest, str
     c->manifest_digest = message_string(done, PULL_MANIFEST_DIGEST);
     c->config_digest = message_string(done, PULL_CONFIG_DIGEST);
     c->repo_digest = message_string(done, PULL_REPO_DIGEST);
-    if (!digest_valid(c->repo_digest))
+    c->signed_by = message_string(done, PULL_SIGNED_BY);
+    if (!digest_valid(c->repo_digest) || (*c->signed_by && !digest_valid(c->signed_by)))
         return error_set(err, ERR_INTERNAL, "crisp-pull's message is malformed");
     TRY(take_document(done, 0, c->manifest_digest, &c->manifest_text, &c->manifest_length, err));
     TRY(take_document(done, 1, c->config_digest, &c->config_text, &c->config_length, err));
@@ -253,6 +255,8 @@ change_index(struct commit *c, const struct manifest *manifest, struct error *er
 {
     TRY(write_blob(c, c->manifest_digest, c->manifest_text, c->manifest_length, err));
     TRY(write_blob(c, c->config_digest, c->config_text, c->config_length, err));
+    if (*c->signed_by || !c->reference)
+        TRY(images_vouch(c->images, c->config_digest, c->reference ? c->signed_by : NULL, err));
     c->next = index_copy(c->images->index);
     keep_blobs(c, manifest);
     TRY(place_layers(c, err));

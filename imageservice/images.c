@@ -16,7 +16,8 @@
 static int
 open_directories(struct images *images, struct error *err)
 {
-    static const char *const below[] = {"images/incoming", "images/partial", "images/blobs/sha256", "images/blobs/sha512", "layers"};
+    static const char *const below[] = {"images/incoming",     "images/partial",      "images/vouched",
+                                        "images/blobs/sha256", "images/blobs/sha512", "layers"};
     for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
         cleanup_free char *path = str_printf("%s/%s", images->root, below[i]);
         TRY(file_mkdirs(path, 0700, err));
@@ -125,7 +126,7 @@ images_open(const struct images_options *options, struct images **out, struct er
     (void)pthread_mutex_init(&images->lock, NULL);
     (void)pthread_cond_init(&images->changed, NULL);
     copy_options(images, options);
-    if (open_store(images, err) < 0) {
+    if (trust_load(options->trust, options->trust_count, &images->trust, err) < 0 || open_store(images, err) < 0) {
         images_close(images);
         return error_prefix(err, "image store %s", options->root);
     }
@@ -162,6 +163,7 @@ images_close(struct images *images)
     strv_free(&images->certs_dirs);
     strv_free(&images->pinned);
     strv_free(&images->dying);
+    trust_free(&images->trust);
     (void)pthread_mutex_destroy(&images->writing);
     (void)pthread_mutex_destroy(&images->lock);
     (void)pthread_cond_destroy(&images->changed);
@@ -527,6 +529,7 @@ images_publish(struct images *images, struct index *next, bool sweep, struct err
     if (sweep) {
         delete_blobs(images, "sha256");
         delete_blobs(images, "sha512");
+        images_forget_vouched(images);
     }
     return 0;
 }
@@ -622,11 +625,15 @@ images_collect(struct images *images)
 char *
 images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
 {
-    cleanup_free char *name = reference_normalize(reference, err);
-    if (!name)
-        return NULL;
-    char *id = pulls_pull(images->pulls, name, auth, cancel, err);
+    cleanup_reference struct reference parsed = {0};
+    TRY_OR_NULL(reference_parse(reference, &parsed, err));
+    cleanup_free char *name = reference_text(&parsed), *repository = reference_name(&parsed), *id = NULL;
+    const struct trusted *rule = trust_choose(&images->trust, repository, auth ? auth->pod_namespace : NULL);
+    if (rule && rule->policy == TRUST_REJECT)
+        (void)error_set(err, ERR_SIGNATURE, "%s: no image is taken from there", rule->words);
+    else
+        id = pulls_pull(images->pulls, name, auth, rule, cancel, err);
     if (!id)
         (void)error_prefix(err, "pull %s", name);
-    return id;
+    return steal(id);
 }

@@ -21,6 +21,7 @@ struct images {
     struct strv certs_dirs, pinned;
     int64_t parallel_downloads, parallel_downloads_per_pull, stall_seconds, least_bytes_per_second;
     bool keep_layer_blobs;
+    struct trust trust;
     char *layers_path;
     int images_dir, layers_dir; /* fds */
     pthread_mutex_t writing;
@@ -50,7 +51,14 @@ int images_publish(struct images *images, struct index *next, bool sweep, struct
  * which the caller frees. */
 char *images_commit(struct images *images, const char *reference, int session, struct message *done, struct error *err);
 
+/* Note what speaks for the image: the key whose signature was found good; NULL: root imported it. Durable. */
+int images_vouch(struct images *images, const char *id, const char *key_id, struct error *err);
+/* With `writing` held: forget that of images that are no more. */
+void images_forget_vouched(struct images *images);
+
 struct pulls;
 struct pulls *pulls_start(struct images *images, struct error *err);
 void pulls_stop(struct pulls *pulls);
-char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
+/* `rule` may be NULL: the image is accepted unseen. */
+char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct cancel *cancel,
+                 struct error *err);

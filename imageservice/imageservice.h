@@ -7,6 +7,7 @@
  * On disk, below `root`:
  *   images/index.json           the names and images, replaced as a whole
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
+ *   images/vouched/             what speaks for an image: who signed it (vouch.c)
  *   images/partial/             half blobs, for the next pull to go on with
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)
  * A layer is found by its chain id (OCI image spec, "Layer ChainID") and shared by every image that has it.
@@ -21,6 +22,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/str.h"
+#include "imageservice/trust.h"
 
 struct images; /* the service */
 
@@ -35,6 +37,8 @@ struct images_options {
     int64_t parallel_downloads_per_pull;
     int64_t stall_seconds, least_bytes_per_second; /* a transfer that brings less in that time is broken off and resumed, or tried elsewhere */
     bool keep_layer_blobs;
+    const struct trust_rule *trust; /* whose images are taken */
+    size_t trust_count;
 };
 
 /* What an image's configuration says about running it (OCI image spec, "Image Configuration", `config`). */
@@ -63,9 +67,11 @@ struct image {
     struct strv layers; /* short directory names below root/layers, the lowest layer first */
 };
 
-/* As runtime.v1.AuthConfig; NULL or "" where not given. Never logged, never part of an error; borrowed for the call. */
+/* Who asks: as runtime.v1.AuthConfig, and the namespace of the pod; NULL or "" where not given. What is secret of it is never logged, never part of
+ * an error; borrowed for the call. */
 struct image_auth {
     const char *username, *password, *auth, *server_address, *identity_token, *registry_token;
+    const char *pod_namespace; /* whose rules of trust hold */
 };
 
 /* Open the store: make what is missing, load the index (a torn or damaged record is set aside, logged and skipped, never fatal), delete what was
@@ -78,13 +84,18 @@ void images_close(struct images *images);
  * frees. Pulls of the same image at the same time are one. Returns only after the image was found again under every name it will be asked for and its
  * layers were opened, all of it durable. A caller whose patience ends stops waiting; a pull nobody waits for stops. Errors: ERR_INVALID
  * (reference), ERR_NOT_FOUND (no such repository or tag), ERR_AUTH, ERR_DENIED, ERR_EXHAUSTED (429, disk full), ERR_UNAVAILABLE (registry down),
- * ERR_INTERNAL (digest or size mismatch; crisp-pull died twice), each naming registry, repository, step and the registry's own words. [CRI PullImage]
+ * ERR_INTERNAL (digest or size mismatch; crisp-pull died twice), ERR_SIGNATURE (a rule of trust refuses it), each naming registry, repository, step
+ * and the registry's own words. [CRI PullImage]
  */
 char *images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
 
 /* Find an image by tag, digest, tag with digest, id ("sha256:…" or bare hex) or unique id prefix. NULL with ERR_NOT_FOUND, ERR_INVALID (malformed,
  * ambiguous prefix). The caller releases it. */
 const struct image *images_find(struct images *images, const char *reference, struct error *err);
+/* The same for a pod that wants to run or mount it: unless a rule of trust refuses it. `asked_as` is what the pod calls it ("" or NULL: `reference`).
+ * No registry is asked: what counts is whether a good signature was found when it was pulled, or that it was imported. ERR_SIGNATURE. */
+const struct image *images_find_trusted(struct images *images, const char *reference, const char *asked_as, const char *pod_namespace,
+                                        struct error *err);
 void image_release(const struct image *image);
 
 /* All images (or those `reference` finds, when not NULL or ""): an array of *count images, each and the array for images_list_free. */

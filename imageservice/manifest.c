@@ -37,7 +37,7 @@ one_of(const char *const list[], const char *s)
     return false;
 }
 
-static int
+int
 descriptor_parse(const json_t *object, const char *what, struct descriptor *out, struct error *err)
 {
     const char *type, *digest;
@@ -135,7 +135,7 @@ manifest_layer_digests(const struct manifest *manifest, struct strv *out)
         strv_add(out, manifest->layers[i].digest);
 }
 
-static void
+void
 descriptor_free(struct descriptor *descriptor)
 {
     free(descriptor->media_type);

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/str.h"
 
 enum {
@@ -43,6 +44,11 @@ int manifest_parse(const char *text, size_t length, const char *content_type, st
 void manifest_layer_digests(const struct manifest *manifest, struct strv *out);
 void manifest_free(struct manifest *manifest);
 #define cleanup_manifest cleanup(manifest_free)
+
+/* One member of a list or object of descriptors: `what` names it in errors. ERR_INVALID. Freed by descriptor_free. */
+int descriptor_parse(const json_t *object, const char *what, struct descriptor *out, struct error *err);
+void descriptor_free(struct descriptor *descriptor);
+#define cleanup_descriptor cleanup(descriptor_free)
 
 /* The platform this machine runs, in the words of images: "linux", "amd64", … Freed by platform_free. */
 void platform_of_machine(struct platform *out);

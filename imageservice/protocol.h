@@ -43,7 +43,10 @@ enum pull_field {
     PULL_ERROR_KIND = 16,
     PULL_ERROR_ERRNO = 17,
     PULL_ERROR_MESSAGE = 18,
-    PULL_BLOB = 19, /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
+    PULL_BLOB = 19,      /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
+    PULL_RULE = 40,      /* the rule of trust that wants a signature, in words */
+    PULL_KEY = 41,       /* repeated: the keys of which one must have signed, in PEM */
+    PULL_SIGNED_BY = 42, /* the id of the one that has */
 };
 
 enum { PULL_SOCKET_FD = 3 }; /* where crisp-pull finds its end */

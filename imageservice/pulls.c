@@ -4,7 +4,7 @@
  *   queued ──▶ sent ──▶ over
  *      └────────────────▲   (nobody waits any more; crisp-pull died; crispd ends)
  *
- * Callers with the same reference and credentials share a pull. Each waits on an eventfd of its own, under its own deadline. */
+ * Callers with the same reference, credentials and rule of trust share a pull. Each waits on an eventfd of its own, under its own deadline. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
@@ -105,12 +105,16 @@ put_known(struct message *m, const char *reference, const struct image_record *k
 }
 
 static struct message *
-start_message(uint32_t serial, const char *reference, const struct image_auth *auth, const struct image_record *known)
+start_message(uint32_t serial, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct image_record *known)
 {
     struct message *m = mem_alloc(sizeof *m);
     message_begin(m, PULL_START, serial);
     message_put_string(m, PULL_REFERENCE, reference);
     put_known(m, reference, known);
+    if (rule && rule->policy == TRUST_SIGNED)
+        message_put_string(m, PULL_RULE, rule->words);
+    for (size_t i = 0; rule && i < rule->keys.count; i++)
+        message_put_string(m, PULL_KEY, rule->keys.items[i]);
     if (auth) {
         put_secret(m, PULL_USERNAME, auth->username);
         put_secret(m, PULL_PASSWORD, auth->password);
@@ -130,12 +134,12 @@ wipe_message(struct message *m)
     free(m);
 }
 
-/* The message hashed: equal for equal references and credentials, and no secret itself. */
+/* The message hashed: equal for equal references, credentials and rules of trust, and no secret itself. */
 static char *
-key_of(const char *reference, const struct image_auth *auth)
+key_of(const char *reference, const struct image_auth *auth, const struct trusted *rule)
 {
     char digest[DIGEST_SIZE];
-    struct message *m = start_message(0, reference, auth, NULL);
+    struct message *m = start_message(0, reference, auth, rule, NULL);
     digest_of(NULL, m->data, m->length <= MESSAGE_MAX ? m->length : 0, digest);
     wipe_message(m);
     return str_dup(digest);
@@ -143,9 +147,9 @@ key_of(const char *reference, const struct image_auth *auth)
 
 /* With the lock held. */
 static struct pull *
-find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct image_record *known)
+find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct image_record *known)
 {
-    cleanup_free char *key = key_of(reference, auth);
+    cleanup_free char *key = key_of(reference, auth, rule);
     struct pull *pull = pulls->all;
     while (pull && (pull->cancelled || !str_eq(pull->key, key)))
         pull = pull->next;
@@ -155,21 +159,22 @@ find_or_add(struct pulls *pulls, const char *reference, const struct image_auth 
     pull->serial = ++pulls->serial;
     pull->key = steal(key);
     pull->reference = str_dup(reference);
-    pull->start = start_message(pull->serial, reference, auth, known);
+    pull->start = start_message(pull->serial, reference, auth, rule, known);
     pull->next = pulls->all;
     pulls->all = pull;
     return pull;
 }
 
 static int
-join(struct pulls *pulls, const char *reference, const struct image_auth *auth, struct waiter *waiter, struct pull **out, struct error *err)
+join(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, struct waiter *waiter, struct pull **out,
+     struct error *err)
 {
     cleanup(index_unrefp) struct index *index = images_index(pulls->images);
     (void)pthread_mutex_lock(&pulls->lock);
     bool closing = pulls->closing;
     if (!closing) {
         pulls->callers++;
-        *out = find_or_add(pulls, reference, auth, index_find_name(index, reference));
+        *out = find_or_add(pulls, reference, auth, rule, index_find_name(index, reference));
         waiter->next = (*out)->waiters;
         (*out)->waiters = waiter;
     }
@@ -197,7 +202,8 @@ leave(struct pulls *pulls, struct pull *pull, struct waiter *waiter)
 }
 
 char *
-pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct cancel *cancel,
+           struct error *err)
 {
     struct pull *pull = NULL;
     struct waiter waiter = {.event = -1};
@@ -207,7 +213,7 @@ pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *
         return NULL;
     }
     waiter.event = event;
-    TRY_OR_NULL(join(pulls, reference, auth, &waiter, &pull, err));
+    TRY_OR_NULL(join(pulls, reference, auth, rule, &waiter, &pull, err));
     struct error patience;
     int waited = cancel_wait(cancel, event, INT64_MAX, "pulling the image", &patience);
     leave(pulls, pull, &waiter);
@@ -554,7 +560,7 @@ end_failed(struct pulls *pulls, struct pull *pull, const struct message *failed)
 {
     struct error why = {0};
     uint64_t kind = message_u64(failed, PULL_ERROR_KIND);
-    (void)error_set(&why, kind > ERR_NONE && kind <= ERR_AUTH ? (enum error_kind)kind : ERR_INTERNAL, "%s",
+    (void)error_set(&why, kind > ERR_NONE && kind <= ERR_SIGNATURE ? (enum error_kind)kind : ERR_INTERNAL, "%s",
                     message_string(failed, PULL_ERROR_MESSAGE));
     why.errnum = (int)message_i64(failed, PULL_ERROR_ERRNO);
     end_pull(pulls, pull, NULL, &why);

@@ -3,6 +3,9 @@
 
 enum {
     LIMIT_MANIFEST_BYTES = 4 << 20,    /* manifests and configurations; what registries take (distribution spec) */
+    LIMIT_SIGNATURE_BYTES = 1 << 20,   /* a payload has 300, a bundle with certificate and log entries 10,000 */
+    LIMIT_SIGNATURES = 64,             /* tried for one pull: an image signed anew each day for two months */
+    LIMIT_ENVELOPE_SIGNATURES = 8,     /* in one DSSE envelope; cosign makes one */
     LIMIT_ERROR_BODY_BYTES = 16 << 10, /* of a registry's error answer */
     LIMIT_TOKEN_BYTES = 64 << 10,      /* a token server's answer */
     LIMIT_PARTIAL_BYTES = 8 << 20,     /* of a smaller blob nothing is kept when its pull breaks off */

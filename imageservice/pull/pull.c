@@ -10,6 +10,7 @@
 #include "imageservice/protocol.h"
 #include "imageservice/pull/flush.h"
 #include "imageservice/pull/limits.h"
+#include "imageservice/pull/verify.h"
 
 enum { PULL_STACK = 1 << 20 }; /* jansson recurses up to 2048 levels */
 
@@ -31,6 +32,9 @@ struct pull {
     char repo_digest[DIGEST_SIZE];
     struct strv known; /* digests that the reference had, for which the manifest `known_manifest` is here */
     char *known_manifest;
+    char *rule; /* of trust, in words, that wants a signature; "" none */
+    struct signers signers;
+    const char *signed_by; /* the signers' */
     struct manifest parsed;
     struct strv diff_ids;
     struct wanted *wanted;
@@ -120,6 +124,19 @@ resolve(struct pull *pull, const struct reference *reference, struct error *err)
         manifest_free(&pull->parsed);
     }
     return error_set(err, ERR_INVALID, "indexes within indexes deeper than %d", MANIFEST_DEPTH_MAX);
+}
+
+/* A signature of what the reference names covers the manifest in it, as digests say; one of the manifest covers what we take of it. */
+static int
+check_signature(struct pull *pull, struct error *err)
+{
+    if (str_empty(pull->rule))
+        return 0;
+    strv_add(&pull->signers.digests, pull->repo_digest);
+    if (!str_eq(pull->repo_digest, pull->manifest.digest))
+        strv_add(&pull->signers.digests, pull->manifest.digest);
+    pull->signed_by = verify_signed(pull->registry, &pull->scope, &pull->signers, err);
+    return pull->signed_by ? 0 : error_prefix(err, "%s", pull->rule);
 }
 
 static int
@@ -257,6 +274,7 @@ send_done(struct pull *pull, struct error *err)
     message_put_string(m, PULL_REPO_DIGEST, pull->repo_digest);
     message_put_string(m, PULL_MANIFEST_DIGEST, pull->manifest.digest);
     message_put_string(m, PULL_CONFIG_DIGEST, pull->parsed.config.digest);
+    message_put_string(m, PULL_SIGNED_BY, pull->signed_by);
     for (size_t i = 0; i < pull->wanted_count; i++) {
         const struct wanted *w = &pull->wanted[i];
         uint64_t bytes = 0, inodes = 0;
@@ -290,6 +308,7 @@ run(struct pull *pull, struct error *err)
     TRY(reference_parse(pull->reference, &reference, err));
     TRY(check_cancelled(pull, err));
     TRY(resolve(pull, &reference, err));
+    TRY(check_signature(pull, err));
     TRY(get_config(pull, err));
     compute_chains(pull);
     TRY(ask_what_is_there(pull, err));
@@ -325,6 +344,8 @@ pull_free(struct pull *pull)
     strv_free(&pull->diff_ids);
     strv_free(&pull->known);
     free(pull->known_manifest);
+    free(pull->rule);
+    signers_free(&pull->signers);
     free(pull->reference);
     free(pull->message);
     free(pull->have);
@@ -381,6 +402,17 @@ open_registry(struct pull *pull, const struct message *m, struct error *err)
 }
 
 static int
+read_signers(struct pull *pull, const struct message *m, struct error *err)
+{
+    size_t cursor = 0, length;
+    for (const char *pem; (pem = message_next(m, PULL_KEY, &cursor, &length));) {
+        cleanup_free char *text = str_ndup(pem, length);
+        TRY(signers_add(&pull->signers, text, err));
+    }
+    return 0;
+}
+
+static int
 start_thread(struct pull *pull, struct error *err)
 {
     pthread_t thread;
@@ -406,7 +438,10 @@ pull_start(const struct pull_context *context, const struct message *start)
     for (const char *digest; (digest = message_next(start, PULL_REPO_DIGEST, &cursor, &length));)
         strv_take(&pull->known, str_ndup(digest, length));
     pull->message = mem_alloc(sizeof *pull->message);
-    int result = open_registry(pull, start, &err);
+    pull->rule = str_dup(message_string(start, PULL_RULE));
+    int result = read_signers(pull, start, &err);
+    if (result == 0)
+        result = open_registry(pull, start, &err);
     (void)pthread_mutex_lock(&pulls.lock);
     pull->next = pulls.all;
     pulls.all = pull;

@@ -327,18 +327,18 @@ ends_it(const struct question *q, const struct error *err)
     return err->kind == ERR_CANCELLED || (q->stream && q->stream->wrong.kind == ERR_INTERNAL);
 }
 
-/* Ask the hosts in their order until one answers. */
+/* Ask the hosts in their order, from *at, until one answers, which *at is then. */
 static int
-ask(const struct question *q, size_t first, struct http_response *response, struct error *err)
+ask_from(const struct question *q, size_t *at, struct http_response *response, struct error *err)
 {
     cleanup_buf struct buf earlier = BUF(512);
     struct error why = {0};
     (void)error_set(&why, ERR_PRECONDITION, "hosts.toml leaves no host that may be asked for this");
-    for (size_t at = first; at < q->registry->hosts.count; at++) {
-        const struct host *host = &q->registry->hosts.items[at];
+    for (; *at < q->registry->hosts.count; ++*at) {
+        const struct host *host = &q->registry->hosts.items[*at];
         if (!may_be_asked(q, host))
             continue;
-        if (ask_host(q, at, response, &why) == 0)
+        if (ask_host(q, *at, response, &why) == 0)
             return 0;
         if (!str_eq(host->name, q->registry->reference.registry))
             (void)error_prefix(&why, "%s %s", host->proxied ? "mirror" : "server", host->name);
@@ -346,7 +346,7 @@ ask(const struct question *q, size_t first, struct http_response *response, stru
             break;
         if (q->stream)
             q->stream->wrong = (struct error){0};
-        if (at + 1 < q->registry->hosts.count)
+        if (*at + 1 < q->registry->hosts.count)
             (void)buf_addf(&earlier, "%s%.160s", earlier.length ? "; " : "", why.message);
     }
     if (err)
@@ -354,6 +354,12 @@ ask(const struct question *q, size_t first, struct http_response *response, stru
     if (earlier.length && why.kind != ERR_CANCELLED)
         (void)error_set(err, why.kind, "%.900s (before: %s)", why.message, earlier.data);
     return error_prefix(err, "registry %s, repository %s", q->registry->reference.registry, q->registry->reference.repository);
+}
+
+static int
+ask(const struct question *q, size_t first, struct http_response *response, struct error *err)
+{
+    return ask_from(q, &first, response, err);
 }
 
 static void
@@ -372,6 +378,21 @@ wrong_digest(const struct registry *registry, const char *what, const char *want
                      registry->reference.repository, what, got, wanted);
 }
 
+/* A document by its path, of whatever digest is known to be its. */
+static int
+take_verified(const struct registry *registry, const char *step, const char *digest, struct http_response *response, struct document *out,
+              struct error *err)
+{
+    const char *said = response->content_digest && digest_valid(response->content_digest) ? response->content_digest : NULL;
+    cleanup_free char *wanted = str_dup(digest ? digest : said);
+    take_document(response, wanted, out);
+    if (!wanted || str_eq(wanted, out->digest))
+        return 0;
+    (void)wrong_digest(registry, step, wanted, out->digest, err);
+    document_free(out);
+    return -1;
+}
+
 int
 registry_manifest(struct registry *registry, const struct http_scope *scope, const char *which, struct document *out, struct error *err)
 {
@@ -381,16 +402,34 @@ registry_manifest(struct registry *registry, const struct http_scope *scope, con
     cleanup_response struct http_response response = {0};
     if (ask(&q, 0, &response, err) < 0)
         return error_prefix(err, "%s", step);
-    bool by_digest = digest_valid(which);
-    const char *said = response.content_digest && digest_valid(response.content_digest) ? response.content_digest : NULL;
-    cleanup_free char *wanted = str_dup(by_digest ? which : said);
-    take_document(&response, wanted, out);
-    if (wanted && !str_eq(wanted, out->digest)) {
-        (void)wrong_digest(registry, step, wanted, out->digest, err);
-        document_free(out);
-        return -1;
+    return take_verified(registry, step, digest_valid(which) ? which : NULL, &response, out, err);
+}
+
+/* Registries that have no such tag, or no such API, say so with one of these. */
+static bool
+says_no(const struct http_response *response, const struct error *why)
+{
+    int status = response->status;
+    return why->kind == ERR_NOT_FOUND || (why->kind == ERR_INTERNAL && (status == 400 || status == 405 || status == 406));
+}
+
+int
+registry_find(struct registry *registry, const struct http_scope *scope, const char *path, size_t *host, struct document *out, struct error *err)
+{
+    struct question q = {.registry = registry, .scope = scope, .path = path, .accept = manifest_accept, .body_limit = LIMIT_MANIFEST_BYTES};
+    cleanup_response struct http_response response = {0};
+    struct error why = {0};
+    while (*host < registry->hosts.count && !registry->hosts.items[*host].resolves)
+        ++*host;
+    if (*host == registry->hosts.count)
+        return 0;
+    if (ask_from(&q, host, &response, &why) < 0) {
+        if (says_no(&response, &why))
+            return 0;
+        *err = why;
+        return error_prefix(err, "fetch %s", path);
     }
-    return 0;
+    return TRY(take_verified(registry, path, NULL, &response, out, err)) == 0;
 }
 
 int
@@ -407,23 +446,33 @@ registry_digest(struct registry *registry, const struct http_scope *scope, const
     return 1;
 }
 
+static int
+fetch_small(struct registry *registry, const struct http_scope *scope, const char *what, const struct descriptor *descriptor, int64_t limit,
+            struct document *out, struct error *err)
+{
+    cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
+    cleanup_free char *step = str_printf("fetch %s %s", what, descriptor->digest);
+    struct question q = {.registry = registry, .scope = scope, .path = path, .body_limit = (size_t)limit};
+    cleanup_response struct http_response response = {0};
+    if (descriptor->size > limit)
+        return error_set(err, ERR_INVALID, "%s %s: larger than %lld MiB", what, descriptor->digest, (long long)(limit >> 20));
+    if (ask(&q, 0, &response, err) < 0)
+        return error_prefix(err, "%s", step);
+    return take_verified(registry, step, descriptor->digest, &response, out, err);
+}
+
 int
 registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
                 struct error *err)
 {
-    cleanup_free char *path = str_printf("blobs/%s", descriptor->digest);
-    struct question q = {.registry = registry, .scope = scope, .path = path, .body_limit = LIMIT_MANIFEST_BYTES};
-    cleanup_response struct http_response response = {0};
-    if (descriptor->size > LIMIT_MANIFEST_BYTES)
-        return error_set(err, ERR_INVALID, "configuration %s: larger than %d MiB", descriptor->digest, LIMIT_MANIFEST_BYTES >> 20);
-    if (ask(&q, 0, &response, err) < 0)
-        return error_prefix(err, "fetch configuration %s", descriptor->digest);
-    take_document(&response, descriptor->digest, out);
-    if (str_eq(descriptor->digest, out->digest))
-        return 0;
-    (void)wrong_digest(registry, "fetch configuration", descriptor->digest, out->digest, err);
-    document_free(out);
-    return -1;
+    return fetch_small(registry, scope, "configuration", descriptor, LIMIT_MANIFEST_BYTES, out, err);
+}
+
+int
+registry_signature(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
+                   struct error *err)
+{
+    return fetch_small(registry, scope, "signature", descriptor, LIMIT_SIGNATURE_BYTES, out, err);
 }
 
 static int

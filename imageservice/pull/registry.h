@@ -44,6 +44,12 @@ int registry_digest(struct registry *registry, const struct http_scope *scope, c
 /* A configuration: a small blob of known digest and size. */
 int registry_config(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
                     struct error *err);
+/* A signature's payload or bundle, likewise. */
+int registry_signature(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, struct document *out,
+                       struct error *err);
+/* A document that may be missing ("manifests/TAG", "referrers/DIGEST"), from host number *host or the first after it that has it, which *host is
+ * then. 1, or 0: the last of the hosts says that there is none. */
+int registry_find(struct registry *registry, const struct http_scope *scope, const char *path, size_t *host, struct document *out, struct error *err);
 /* A layer's blob into `ring`, ended when all of it is there and has the descriptor's size and digest; else failed. Begins with what the file
  * `partial` has of it (-1: there is none), then with host `first`. A broken transfer goes on where it broke off, if need be from the next host.
  * ERR_INTERNAL with `corrupt` set: the content is not what the manifest says. */

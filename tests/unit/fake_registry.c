@@ -352,6 +352,12 @@ put_blob(struct fake_registry *registry, const char *repository, const char *dig
 }
 
 void
+fake_registry_put_text(struct fake_registry *registry, const char *repository, const char *path, const char *type, const char *text)
+{
+    put_document(registry, str_printf("/v2/%s/%s", repository, path), type, text, strlen(text));
+}
+
+void
 fake_registry_put_manifest(struct fake_registry *registry, const char *repository, const char *name, const char *type, const char *text)
 {
     put_document(registry, str_printf("/v2/%s/manifests/%s", repository, name), type, text, strlen(text));

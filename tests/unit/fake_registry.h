@@ -59,5 +59,7 @@ void fake_layer_free(struct fake_layer *layer);
  * copied. */
 char *fake_registry_put(struct fake_registry *registry, const char *repository, const char *tag, const struct fake_layer *const layers[],
                         size_t count, const char *user, char *digest);
-/* Put any document under manifests/NAME. */
+/* Put any document under REPOSITORY/PATH ("blobs/DIGEST"). */
+void fake_registry_put_text(struct fake_registry *registry, const char *repository, const char *path, const char *type, const char *text);
+/* … under manifests/NAME. */
 void fake_registry_put_manifest(struct fake_registry *registry, const char *repository, const char *name, const char *type, const char *text);

@@ -223,7 +223,8 @@ what_is_printed_can_be_read_again(void **state)
 {
     struct configuration first, second;
     (void)state;
-    write_file(file, "log_level = \"debug\"\n[images]\npinned = [\"a\\\"b\\\\\", \"c\"]\n[network]\nmode = \"builtin\"\n");
+    write_file(file, "log_level = \"debug\"\n[images]\npinned = [\"a\\\"b\\\\\", \"c\"]\n[network]\nmode = \"builtin\"\n"
+                     "[trust.a]\nscope = \"registry.example\"\nnamespaces = [\"b\"]\npolicy = \"reject\"\n");
     assert_int_equal(configuration_load(&first, file, &err), 0);
     assert_string_equal(first.network.mode, "builtin");
     cleanup_free char *once = written_by(print, &first);
@@ -240,8 +241,15 @@ what_is_printed_can_be_read_again(void **state)
 static void
 values_that_contradict_each_other_are_refused(void **state)
 {
-    static const char *const bad[] = {"[limits]\nnofile_soft = 100\nnofile_hard = 10\n", "[network]\nbridge = \"a-name-that-is-too-long\"\n",
-                                      "[network]\nbridge = \"\"\n", "[network]\nbridge = \"a{b\"\n"};
+    static const char *const bad[] = {"[limits]\nnofile_soft = 100\nnofile_hard = 10\n",
+                                      "[network]\nbridge = \"a-name-that-is-too-long\"\n",
+                                      "[network]\nbridge = \"\"\n",
+                                      "[network]\nbridge = \"a{b\"\n",
+                                      "[trust.a]\n",
+                                      "[trust.a]\nkeys = [\"relative.pub\"]\n",
+                                      "[trust.a]\npolicy = \"maybe\"\n",
+                                      "[trust.a]\npolicy = \"reject\"\nscope = \"busybox\"\n",
+                                      "[trust.a]\npolicy = \"reject\"\n[trust.b]\npolicy = \"accept\"\n"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct configuration configuration;

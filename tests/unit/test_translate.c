@@ -638,7 +638,7 @@ an_image_is_mounted_in_place_of_a_host_path_and_beneath_its_root(void **state)
         mount.image_sub_path = cases[i].sub_path;
         mount.propagation = cases[i].propagation;
         struct container_config *c = accepted(f);
-        assert_int_equal(container_request_find_images(c, &f->request, NULL, &err), -1);
+        assert_int_equal(container_request_find_images(c, &f->request, "", NULL, &err), -1);
         assert_int_equal(err.kind, cases[i].kind);
         assert_non_null(strstr(err.message, "mount at /data"));
         assert_non_null(strstr(err.message, cases[i].words));
