@@ -140,25 +140,6 @@ collect_names(const struct commit *c, const struct image_record *old, struct str
     return 0;
 }
 
-/* A name moves: whoever had it loses it, and goes with its last name. */
-static void
-take_names_away(struct commit *c, const struct strv *names)
-{
-    for (size_t i = 0; i < names->count; i++) {
-        const struct image_record *owner = index_find_name(c->next, names->items[i]);
-        if (!owner)
-            continue;
-        cleanup_strv struct strv left = {0};
-        for (size_t n = 0; n < owner->names.count; n++)
-            if (!str_eq(owner->names.items[n], names->items[i]))
-                strv_add(&left, owner->names.items[n]);
-        if (left.count)
-            index_rename_image(c->next, owner, &left, &c->images->pinned);
-        else
-            index_remove_image(c->next, owner);
-    }
-}
-
 static int
 add_image(struct commit *c, const struct manifest *manifest, struct error *err)
 {
@@ -170,7 +151,7 @@ add_image(struct commit *c, const struct manifest *manifest, struct error *err)
     manifest_layer_digests(manifest, &blobs);
     if (old)
         index_remove_image(c->next, old);
-    take_names_away(c, &names);
+    images_take_names_away(c->images, c->next, &names);
     struct image_source source = {
         .id = c->config_digest,
         .manifest_digest = c->manifest_digest,

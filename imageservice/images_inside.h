@@ -46,6 +46,9 @@ struct index *images_index(struct images *images);
  * which are deleted then. On failure nothing has changed. */
 int images_publish(struct images *images, struct index *next, bool sweep, struct error *err);
 
+/* Of a copy that nobody else has yet: take these names from whoever has them; an image goes with its last one. */
+void images_take_names_away(const struct images *images, struct index *next, const struct strv *names);
+
 /* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory. The id,
  * which the caller frees. */
 char *images_commit(struct images *images, const char *reference, int session, struct message *done, struct error *err);

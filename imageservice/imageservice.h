@@ -95,6 +95,10 @@ void images_list_free(const struct image **list, size_t count);
  * holds. What is not there is no error. [CRI RemoveImage] */
 int images_remove(struct images *images, const char *reference, struct error *err);
 
+/* Give the image that `reference` finds one more name, taken from whoever has it; durable. `name` is normalized; the caller frees what it then is.
+ * ERR_NOT_FOUND (reference), ERR_INVALID (either; a name with a digest, as that can't be chosen). */
+char *images_tag(struct images *images, const char *reference, const char *name, struct error *err);
+
 /* A container keeps what it runs on, whatever happens to the image's names: hold its layers under the container's id, until images_unhold. Holds are
  * not on disk: after a restart cri/ holds again for every container it finds, then calls images_collect. Holding twice under one id is one hold. */
 int images_hold(struct images *images, const struct strv *layers, const char *holder, struct error *err);

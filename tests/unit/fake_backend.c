@@ -517,6 +517,15 @@ images_remove(struct images *images, const char *reference, struct error *err)
     return nothing_there(reference, err);
 }
 
+char *
+images_tag(struct images *images, const char *reference, const char *name, struct error *err)
+{
+    (void)images;
+    (void)name;
+    (void)error_set(err, ERR_NOT_FOUND, "image %s is not here", reference);
+    return NULL;
+}
+
 int
 images_hold(struct images *images, const struct strv *layers, const char *holder, struct error *err)
 {
