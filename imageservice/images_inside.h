@@ -36,7 +36,8 @@ struct images {
     struct pulls *pulls;
 };
 
-/* Say which of the chains are there (their directories, else ""), and keep those and what comes of the others until images_unhold. */
+/* Say which of the chains are there (their directories, else ""), and keep those and what comes of the others, beside what the holder has, until
+ * images_unhold. */
 void images_claim(struct images *images, const char *holder, const struct strv *chains, struct strv *names);
 
 /* The index as it is; the caller unrefs it. */
@@ -49,11 +50,13 @@ int images_publish(struct images *images, struct index *next, bool sweep, struct
 /* Of a copy that nobody else has yet: take these names from whoever has them; an image goes with its last one. */
 void images_take_names_away(const struct images *images, struct index *next, const struct strv *names);
 
-/* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory. The id,
- * which the caller frees. */
+/* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory,
+ * `reference` NULL for an import: the message then says the names. The id, which the caller frees. */
 char *images_commit(struct images *images, const char *reference, int session, struct message *done, struct error *err);
 
 struct pulls;
 struct pulls *pulls_start(struct images *images, struct error *err);
 void pulls_stop(struct pulls *pulls);
 char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
+int pulls_import(struct pulls *pulls, const struct images_import *import, const char *name, const struct cancel *cancel, struct strv *ids,
+                 struct error *err);
