@@ -87,3 +87,27 @@ admin_import_images(struct call *call, const void *request, void *response, stru
     }
     return 0;
 }
+
+static void
+free_strings(void *list)
+{
+    strv_free(list);
+}
+
+int
+admin_export_images(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Crisp__V1__ExportImagesRequest *in = request;
+    Crisp__V1__ExportImagesResponse *out = response;
+    cleanup_close int archive = TRY(open_file(in->archive, O_WRONLY, err));
+    (void)lseek(archive, 0, SEEK_END);
+    cleanup_strv struct strv references = {0};
+    TRY(list_read(&references, in->images, in->n_images, "images", err));
+    struct strv *notes = call_alloc(call, sizeof *notes);
+    *notes = (struct strv){0};
+    call_defer(call, free_strings, notes);
+    TRY(images_export(call->services->images, &references, archive, call->cancel, notes, err));
+    out->n_notes = notes->count;
+    out->notes = (const char **)notes->items;
+    return 0;
+}

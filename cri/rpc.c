@@ -71,6 +71,7 @@ const struct rpc rpcs[] = {
     {IMAGE, "ImageFsInfo", RPC_QUICK, images_rpc_fs_info},
     {ADMIN, "TagImage", RPC_BLOCKING, admin_tag_image},
     {ADMIN, "ImportImages", RPC_BLOCKING, admin_import_images},
+    {ADMIN, "ExportImages", RPC_BLOCKING, admin_export_images},
 };
 const size_t rpc_count = sizeof rpcs / sizeof *rpcs;
 

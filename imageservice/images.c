@@ -628,12 +628,3 @@ images_pull(struct images *images, const char *reference, const struct image_aut
         (void)error_prefix(err, "pull %s", name);
     return id;
 }
-
-int
-images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err)
-{
-    cleanup_free char *name = NULL;
-    if (!str_empty(import->name))
-        name = TRY_PTR(reference_normalize(import->name, err));
-    return pulls_import(images->pulls, import, name, cancel, ids, err) < 0 ? error_prefix(err, "import the archive") : 0;
-}

@@ -96,6 +96,13 @@ struct images_import {
  */
 int images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err);
 
+/* Write the images that the references find into `archive` (a file, pipe or socket; borrowed): an OCI image layout as a tar, with a manifest.json for
+ * docker beside. An image named by a tag has that name in it, else all its tags. Layers whose blobs are not kept are made anew, with new digests:
+ * `notes` (empty) then gets a sentence for each such image. What was written before a failure stays. ERR_NOT_FOUND, ERR_INVALID (references),
+ * ERR_INTERNAL (a blob is damaged), or the errno of writing. */
+int images_export(struct images *images, const struct strv *references, int archive, const struct cancel *cancel, struct strv *notes,
+                  struct error *err);
+
 /* Find an image by tag, digest, tag with digest, id ("sha256:…" or bare hex) or unique id prefix. NULL with ERR_NOT_FOUND, ERR_INVALID (malformed,
  * ambiguous prefix). The caller releases it. */
 const struct image *images_find(struct images *images, const char *reference, struct error *err);

@@ -8,6 +8,7 @@
 #include "imageservice/image_config.h"
 #include "imageservice/json.h"
 #include "imageservice/protocol.h"
+#include "imageservice/pull/export.h"
 #include "imageservice/pull/flush.h"
 #include "imageservice/pull/limits.h"
 
@@ -43,8 +44,9 @@ struct pull {
     size_t part_count;
     struct pull *active; /* the part that crispd's next answer is for */
     struct pull *next;
-    /* Of an import: */
+    /* Of an import or export: */
     int archive; /* fd; -1 */
+    int request; /* fd, of an export, whose archive is written; -1 */
     bool digests;
     struct strv names; /* of a part */
 };
@@ -341,6 +343,8 @@ pull_free(struct pull *pull)
     free(pull->parts);
     if (pull->archive >= 0)
         (void)close(pull->archive);
+    if (pull->request >= 0)
+        (void)close(pull->request);
     if (pull->bundle)
         bundle_unref(pull->bundle);
     strv_free(&pull->names);
@@ -409,7 +413,7 @@ add_part(struct pull *import, struct bundle_image *image, struct error *err)
     struct pull *part = mem_zalloc(1, sizeof *part);
     part->context = import->context;
     part->serial = import->serial;
-    part->archive = -1;
+    part->archive = part->request = -1;
     part->bundle = bundle_ref(import->bundle);
     part->message = import->message; /* they come one after the other */
     part->manifest = image->manifest;
@@ -456,8 +460,23 @@ run_import(struct pull *import, struct error *err)
 }
 
 static int
+run_export(struct pull *pull, struct error *err)
+{
+    const struct pull_context *context = pull->context;
+    struct export_places places = {context->incoming, context->layers_dir, context->blobs_dir, pull->archive};
+    cleanup_strv struct strv notes = {0};
+    TRY(export_run(&places, pull->request, &pull->scope, &notes, err));
+    message_begin(pull->message, PULL_EXPORTED, pull->serial);
+    for (size_t i = 0; i < notes.count; i++)
+        message_put_string(pull->message, PULL_NOTE, notes.items[i]);
+    return message_send(context->socket, pull->message, err);
+}
+
+static int
 run(struct pull *pull, struct error *err)
 {
+    if (pull->request >= 0)
+        return run_export(pull, err);
     if (pull->archive >= 0)
         return run_import(pull, err);
     TRY(run_pull(pull, err));
@@ -522,6 +541,7 @@ pull_start(const struct pull_context *context, struct message *start)
         strv_take(&pull->known, str_ndup(digest, length));
     pull->message = mem_alloc(sizeof *pull->message);
     pull->archive = message_take_fd(start, 0);
+    pull->request = message_take_fd(start, 1);
     pull->digests = message_u64(start, PULL_DIGESTS) != 0;
     int result = pull->archive >= 0 ? 0 : open_registry(pull, start, &err);
     (void)pthread_mutex_lock(&pulls.lock);

@@ -304,6 +304,101 @@ func TestImportDiesInTheMiddle(t *testing.T) {
 	removeImage(t, "example.test/dies:1")
 }
 
+func export(t *testing.T, file string, names ...string) (notes string) {
+	t.Helper()
+	program := exec.Command("crispctl", append([]string{"image", "export", "-o", file}, names...)...)
+	var errors strings.Builder
+	program.Stderr = &errors
+	if err := program.Run(); err != nil {
+		t.Fatalf("export %v: %v\n%s", names, err, errors.String())
+	}
+	return errors.String()
+}
+
+// What is exported is the image, whatever is in it: removed and imported again it is exported as the same bytes, it runs, and other tools read it.
+// Its layers are made anew, and that is said.
+func TestExportAndImportAgain(t *testing.T) {
+	leaveNothing(t)
+	dir := t.TempDir()
+	names := []string{registry + "/crisp/changes:latest", registry + "/crisp/many-layers:latest", registry + "/crisp/config:latest"}
+	for _, name := range names {
+		pull(t, name)
+	}
+	tree := func() string {
+		return command(t, "crispctl", "run", "--rm", names[0], "sh", "-c", `cd /tree; find . | sort | while read -r f; do stat -c '%n %N %f %h %u:%g %Y %s %t:%T' "$f"; [ -f "$f" ] && md5sum "$f"; done`)
+	}
+	original := tree()
+	first, second := filepath.Join(dir, "first.tar"), filepath.Join(dir, "second.tar")
+	if notes := export(t, first, names...); strings.Count(notes, "layers were made anew") != 3 || strings.Count(notes, "\n") != 3 {
+		t.Errorf("of the layers that are gone it said %q", notes)
+	}
+	before := map[string]string{}
+	for _, name := range names {
+		before[name] = imageStatus(t, name).GetId()
+		removeImage(t, name)
+	}
+	if said := command(t, "crispctl", "image", "import", first); said != strings.Join(names, "\n")+"\n" {
+		t.Errorf("imported %q", said)
+	}
+	if got := tree(); got != original || strings.Count(got, "\n") < 20 {
+		t.Errorf("the tree after the import is\n%s\nand was\n%s", got, original)
+	}
+	script := "cat /n/last /n/000; ls /n | wc -l"
+	if got := command(t, "crispctl", "run", "--rm", names[1], "sh", "-c", script); got != "298\n0\n300\n" {
+		t.Errorf("the image of many layers said %q", got)
+	}
+	export(t, second, names...)
+	if !bytes.Equal(must(os.ReadFile(first))(t), must(os.ReadFile(second))(t)) {
+		t.Errorf("what was exported, imported and exported again is not the same: see %s", dir)
+	}
+	for _, name := range names {
+		if imageStatus(t, name).GetId() == before[name] {
+			t.Errorf("%s has its old id with layers made anew", name)
+		}
+	}
+	for _, kind := range []string{"docker-archive:" + first + ":" + names[2], "oci-archive:" + first + ":latest"} {
+		if kind[0] == 'o' { // which image has that tag there is only to be told in an archive of one
+			export(t, second, names[2])
+			kind = "oci-archive:" + second + ":latest"
+		}
+		command(t, "skopeo", "copy", "--insecure-policy", "--quiet", kind, "dir:"+filepath.Join(dir, kind[:3]))
+	}
+	for _, name := range names {
+		removeImage(t, name)
+	}
+	if said, err := tryCommand("crispctl", "image", "export", "-o", second, "nothing:here"); err == nil || !strings.Contains(said, "nothing:here is not here") {
+		t.Errorf("%v: %q", err, said)
+	}
+	if left := must(os.ReadDir(dir))(t); len(left) != 4 {
+		t.Errorf("a failed export left %v", left)
+	}
+}
+
+// With the blobs kept the export is what came from the registry; a reader that goes away ends it.
+func TestExportOfKeptBlobs(t *testing.T) {
+	configure(t, "[images]\nkeep_layer_blobs = true\n")
+	leaveNothing(t)
+	name, dir := registry+"/crisp/config:latest", t.TempDir()
+	id := pull(t, name)
+	file := filepath.Join(dir, "kept.tar")
+	if notes := export(t, file, id); notes != "" {
+		t.Errorf("said %q", notes)
+	}
+	pipe := exec.Command("sh", "-c", "crispctl image export "+name+" | head -c 1000 > "+dir+"/head")
+	_ = pipe.Run()
+	digests := imageStatus(t, name).GetRepoDigests()
+	removeImage(t, name)
+	importFile(t, must(os.ReadFile(file))(t))
+	if got := imageStatus(t, name); got.GetId() != id || len(got.RepoDigests) != 1 || got.RepoDigests[0] != digests[0] {
+		t.Errorf("imported %v, want %s with %v", got, id, digests)
+	}
+	export(t, dir+"/again.tar", name)
+	if !bytes.Equal(must(os.ReadFile(file))(t), must(os.ReadFile(dir+"/again.tar"))(t)) {
+		t.Error("exported again it is not the same")
+	}
+	removeImage(t, name)
+}
+
 // A tag is one more name of an image, wherever an image may be named; the last to get it has it.
 func TestImageTag(t *testing.T) {
 	leaveNothing(t)

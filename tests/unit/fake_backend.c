@@ -537,6 +537,17 @@ images_import(struct images *images, const struct images_import *import, const s
 }
 
 int
+images_export(struct images *images, const struct strv *references, int archive, const struct cancel *cancel, struct strv *notes, struct error *err)
+{
+    (void)images;
+    (void)references;
+    (void)archive;
+    (void)cancel;
+    (void)notes;
+    return error_set(err, ERR_NOT_FOUND, "there is no image");
+}
+
+int
 images_hold(struct images *images, const struct strv *layers, const char *holder, struct error *err)
 {
     (void)images;
