@@ -59,8 +59,9 @@ struct image {
     bool pinned;
     struct strmap annotations; /* of the manifest */
     struct image_config config;
-    char *config_json;  /* the configuration blob, for verbose status */
-    struct strv layers; /* short directory names below root/layers, the lowest layer first */
+    char *config_json;     /* the configuration blob, for verbose status */
+    struct strv layers;    /* short directory names below root/layers, the lowest layer first */
+    uint64_t *layer_bytes; /* what each takes on disk */
 };
 
 /* As runtime.v1.AuthConfig; NULL or "" where not given. Never logged, never part of an error; borrowed for the call. */

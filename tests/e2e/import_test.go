@@ -399,6 +399,34 @@ func TestExportOfKeptBlobs(t *testing.T) {
 	removeImage(t, name)
 }
 
+// inspect and history tell what the configuration says, and what the layers take.
+func TestImageInspectAndHistory(t *testing.T) {
+	leaveNothing(t)
+	m := newImage(t, 100000)
+	m.config = bytes.Replace(m.config, []byte(`"config":{}`), []byte(`"config":{"User":"7"},"history":[
+		{"created":"2020-01-02T03:04:05.678Z","created_by":"ADD a long command `+strings.Repeat("x", 100)+`","comment":"the \u001b[31m first"},
+		{"created_by":"ENV nothing","empty_layer":true}]`), 1)
+	m.configDigest = digestOf(m.config)
+	importFile(t, saved(t, []string{"example.test/told:1"}, m))
+	var told []struct {
+		ID        string
+		RepoTags  []string
+		ImageSpec struct{ Config struct{ User string } }
+		Layers    []struct{ Size int }
+	}
+	if err := json.Unmarshal([]byte(command(t, "crispctl", "image", "inspect", "example.test/told:1", m.configDigest)), &told); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 2 || told[1].ID != m.configDigest || told[0].RepoTags[0] != "example.test/told:1" || told[0].ImageSpec.Config.User != "7" || told[0].Layers[0].Size < 100000 {
+		t.Errorf("inspect told %+v", told)
+	}
+	lines := strings.Split(command(t, "crispctl", "image", "history", "example.test/told:1"), "\n")
+	if len(lines) != 4 || !strings.Contains(lines[1], "-         ENV nothing") || !strings.HasPrefix(lines[2], "2020-01-02T03:04:05  ") || !strings.Contains(lines[2], "…  the ?[31m first") {
+		t.Errorf("history told\n%s", strings.Join(lines, "\n"))
+	}
+	removeImage(t, "example.test/told:1")
+}
+
 // A tag is one more name of an image, wherever an image may be named; the last to get it has it.
 func TestImageTag(t *testing.T) {
 	leaveNothing(t)
