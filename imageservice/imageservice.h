@@ -7,6 +7,7 @@
  * On disk, below `root`:
  *   images/index.json           the names and images, replaced as a whole
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
+ *   images/imported             which archives of a directory were imported
  *   images/partial/             half blobs, for the next pull to go on with
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)
  * A layer is found by its chain id (OCI image spec, "Layer ChainID") and shared by every image that has it.
@@ -96,6 +97,13 @@ struct images_import {
  * that is damaged or none, ERR_NOT_FOUND for one without an image for this machine, ERR_EXHAUSTED, ERR_INTERNAL (digest mismatch; crisp-pull died).
  */
 int images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err);
+
+/* Import the archives in a directory, in the order of their names, beside the caller: each once, and again when it has changed. One that is bad is
+ * logged and skipped, and tried again at the next start. Their images are not pinned. To be stopped before images_close; what is under way then ends.
+ */
+struct importer;
+struct importer *importer_start(struct images *images, const char *path, struct error *err);
+void importer_stop(struct importer *importer);
 
 /* Write the images that the references find into `archive` (a file, pipe or socket; borrowed): an OCI image layout as a tar, with a manifest.json for
  * docker beside. An image named by a tag has that name in it, else all its tags. Layers whose blobs are not kept are made anew, with new digests:

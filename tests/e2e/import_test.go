@@ -399,6 +399,45 @@ func TestExportOfKeptBlobs(t *testing.T) {
 	removeImage(t, name)
 }
 
+// The archives of a directory are imported when crispd starts: each once, again when it changed; a bad one is said and skipped.
+func TestImportDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "archives")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := newImage(t, 1000), newImage(t, 2000)
+	write("a.tar", saved(t, []string{"example.test/a:1"}, a))
+	write("b.tar.gz", []byte("no archive"))
+	write("c.tar.gz", gzipped(saved(t, []string{"example.test/c:1"}, b)))
+	write(".half", []byte("somebody writes this still"))
+	is := func(name, id string) func() bool { return func() bool { return imageStatus(t, name).GetId() == id } }
+	configure(t, fmt.Sprintf("[images]\nimport_dir = %q\n", dir))
+	eventually(t, 10*time.Second, "a imported", is("example.test/a:1", a.configDigest))
+	eventually(t, 10*time.Second, "c imported", is("example.test/c:1", b.configDigest))
+	recorded := func() string { text, _ := os.ReadFile(filepath.Join(rootDir, "images/imported")); return string(text) }
+	eventually(t, 10*time.Second, "both recorded", func() bool { return strings.Count(recorded(), "\n") == 2 })
+	log := string(must(os.ReadFile(crispdLog))(t))
+	if !strings.Contains(log, "an archive is skipped") || !strings.Contains(log, dir+"/b.tar.gz") || strings.Contains(log, ".half") {
+		t.Error("crispd's log says nothing of the bad archive")
+	}
+	removeImage(t, "example.test/a:1")
+	removeImage(t, "example.test/c:1")
+	before := recorded()
+	write("c.tar.gz", gzipped(saved(t, []string{"example.test/c:2"}, b)))
+	restartCrispd(t)
+	eventually(t, 10*time.Second, "c imported again", is("example.test/c:2", b.configDigest))
+	eventually(t, 10*time.Second, "that recorded", func() bool { return recorded() != before && strings.Count(recorded(), "\n") == 2 })
+	if imageStatus(t, "example.test/a:1") != nil {
+		t.Error("what has not changed was imported again")
+	}
+	removeImage(t, "example.test/c:2")
+}
+
 // inspect and history tell what the configuration says, and what the layers take.
 func TestImageInspectAndHistory(t *testing.T) {
 	leaveNothing(t)
