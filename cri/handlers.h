@@ -1,4 +1,6 @@
-/* The handlers of the rpcs, by the file that holds them. Each answers the rpc whose name it ends in; what that must do says proto/api.proto. */
+/* The handlers of the rpcs, by the file that holds them. Each answers the rpc whose name it ends in; what that must do says proto/api.proto or
+ * admin.proto.
+ */
 #pragma once
 
 #include "cri/rpc.h"
@@ -29,6 +31,9 @@ rpc_handler stats_container, stats_list_containers, stats_pod, stats_list_pods;
 
 /* metrics.c */
 rpc_handler metrics_descriptors, metrics_list;
+
+/* admin.c */
+rpc_handler admin_tag_image, admin_import_images, admin_export_images;
 
 /* images.c */
 rpc_handler images_rpc_list, images_rpc_status, images_rpc_pull, images_rpc_remove, images_rpc_fs_info;

@@ -1,5 +1,6 @@
 #include "cri/rpc.h"
 
+#include "admin.pb-c.h"
 #include "api.pb-c.h"
 #include "base/str.h"
 #include "cri/convert.h"
@@ -9,6 +10,7 @@
 
 #define RUNTIME &runtime__v1__runtime_service__descriptor
 #define IMAGE   &runtime__v1__image_service__descriptor
+#define ADMIN   &crisp__v1__admin__descriptor
 
 /* A stream's messages look like those of the list it stands for, so that one handler serves both. */
 #define SAME_LIST(a, a_items, b, b_items)                                                                                \
@@ -67,6 +69,9 @@ const struct rpc rpcs[] = {
     {IMAGE, "PullImage", RPC_BLOCKING, images_rpc_pull},
     {IMAGE, "RemoveImage", RPC_BLOCKING, images_rpc_remove},
     {IMAGE, "ImageFsInfo", RPC_QUICK, images_rpc_fs_info},
+    {ADMIN, "TagImage", RPC_BLOCKING, admin_tag_image},
+    {ADMIN, "ImportImages", RPC_BLOCKING, admin_import_images},
+    {ADMIN, "ExportImages", RPC_BLOCKING, admin_export_images},
 };
 const size_t rpc_count = sizeof rpcs / sizeof *rpcs;
 

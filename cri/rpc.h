@@ -1,4 +1,5 @@
-/* The rpcs of CRI v1: one table, one line each. What a line says decides where the call runs (cri/server.c) and who answers it. */
+/* The rpcs of CRI v1, and those of our own: one table, one line each. What a line says decides where the call runs (cri/server.c) and who answers it.
+ */
 #pragma once
 
 #include <protobuf-c/protobuf-c.h>

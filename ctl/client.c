@@ -123,7 +123,7 @@ static const ProtobufCMethodDescriptor *
 method_by_name(const char *rpc, const char **service)
 {
     static const ProtobufCServiceDescriptor *const services[] = {&runtime__v1__runtime_service__descriptor, &runtime__v1__image_service__descriptor,
-                                                                 NULL};
+                                                                 &crisp__v1__admin__descriptor, NULL};
     for (size_t i = 0; services[i]; i++) {
         const ProtobufCMethodDescriptor *method = protobuf_c_service_descriptor_get_method_by_name(services[i], rpc);
         if (method) {

@@ -4,6 +4,7 @@
 #include <protobuf-c/protobuf-c.h>
 #include <stdint.h>
 
+#include "admin.pb-c.h"
 #include "api.pb-c.h"
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -18,8 +19,9 @@ CLEANUP_DEFINE(client_closep, struct client *, client_close)
 
 enum { CALL_FOREVER = 0, CALL_SECONDS = 30, CALL_SECONDS_LONG = 240 };
 
-/* Call an rpc of RuntimeService or ImageService by its name; the answer's type follows from that name, and the caller frees it (cleanup_message).
- * seconds is the deadline, CALL_FOREVER none. Fails with the server's own sentence and the kind of its status code; ERR_DEADLINE when no answer came.
+/* Call an rpc of RuntimeService, ImageService or crisp's own Admin by its name; the answer's type follows from that name, and the caller frees it
+ * (cleanup_message). seconds is the deadline, CALL_FOREVER none. Fails with the server's own sentence and the kind of its status code; ERR_DEADLINE
+ * when no answer came.
  */
 void *client_call(struct client *client, const char *rpc, const ProtobufCMessage *request, int64_t seconds, struct error *err);
 

@@ -48,6 +48,7 @@ struct command {
     int failed;                        /* exit status of a failure, EXIT_FAILED if 0 */
     /* Returns the exit status, or -1 with err filled, by usage_error where the user's wording is at fault. */
     int (*run)(struct ctl *ctl, struct error *err);
+    const struct command *const *children; /* instead of `run`: commands whose names begin with this one's; ends with NULL */
 };
 
 /* For an option or operand that cannot be understood: fills err so that crispctl exits with EXIT_USAGE. Always returns -1. */
@@ -59,7 +60,7 @@ int args_parse(struct args *args, const struct command *command, int argc, char 
 void args_free(struct args *args);
 void args_help(const struct command *command);
 
-extern const struct command command_pull, command_images, command_rmi;
+extern const struct command command_pull, command_images, command_rmi, command_image, command_inspect, command_history;
 extern const struct command command_run, command_exec, command_logs;
 extern const struct command command_ps, command_stop, command_rm;
 extern const struct command command_status, command_version;

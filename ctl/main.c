@@ -7,7 +7,7 @@
 static const char default_socket[] = "/run/crisp/crisp.sock";
 
 static const struct command *const commands[] = {
-    &command_pull, &command_images, &command_rmi, &command_run,    &command_ps,      &command_logs,
+    &command_pull, &command_images, &command_rmi, &command_image,  &command_run,     &command_ps, &command_logs,
     &command_exec, &command_stop,   &command_rm,  &command_status, &command_version, NULL,
 };
 
@@ -18,23 +18,43 @@ struct globals {
 };
 
 static const struct command *
-command_by_name(const char *name)
+command_by_name(const struct command *const *list, const char *name)
 {
-    for (size_t i = 0; commands[i]; i++) {
-        if (str_eq(commands[i]->name, name))
-            return commands[i];
+    for (size_t i = 0; list[i]; i++) {
+        const char *space = strrchr(list[i]->name, ' ');
+        if (str_eq(space ? space + 1 : list[i]->name, name))
+            return list[i];
     }
     return NULL;
+}
+
+static void
+print_commands(const struct command *const *list)
+{
+    printf("\nCommands:\n");
+    for (size_t i = 0; list[i]; i++)
+        printf("  %-*s %s\n", list == commands ? 8 : 14, list[i]->name, list[i]->summary);
 }
 
 static int
 print_help(void)
 {
     printf("Usage: crispctl [--socket PATH] [--json] COMMAND [OPTIONS] [OPERANDS]\n\n"
-           "Pull images and run containers with crisp.\n\nCommands:\n");
-    for (size_t i = 0; commands[i]; i++)
-        printf("  %-8s %s\n", commands[i]->name, commands[i]->summary);
+           "Pull images and run containers with crisp.\n");
+    print_commands(commands);
     printf("\n“crispctl COMMAND --help” tells more. The socket is --socket, else CONTAINER_RUNTIME_ENDPOINT, else %s.\n", default_socket);
+    return 0;
+}
+
+static int
+print_command_help(const struct command *command)
+{
+    if (!command->children)
+        args_help(command);
+    else {
+        printf("Usage: crispctl %s COMMAND [OPTIONS] [OPERANDS]\n\n%s\n", command->name, command->summary);
+        print_commands(command->children);
+    }
     return 0;
 }
 
@@ -106,6 +126,27 @@ parse_globals(struct globals *globals, int argc, char *argv[], struct error *err
     return i < argc ? i : usage_error(err, "a command is missing");
 }
 
+/* argv[*at] and, of a group, what follows; *at is then where its arguments begin. Of a group alone its help is wanted. */
+static const struct command *
+find_command(char *argv[], int *at, bool *help, struct error *err)
+{
+    const struct command *command = command_by_name(commands, argv[*at]), *child;
+    if (!command)
+        usage_error(err, "there is no command %s", argv[*at]);
+    if (!command || !command->children)
+        return command;
+    const char *next = argv[*at + 1];
+    if (!next || str_eq(next, "--help") || str_eq(next, "-h"))
+        *help = true;
+    if (!next || *next == '-')
+        return command;
+    child = command_by_name(command->children, next);
+    if (!child)
+        usage_error(err, "there is no command %s %s", command->name, next);
+    ++*at;
+    return child;
+}
+
 int
 main(int argc, char *argv[])
 {
@@ -120,17 +161,12 @@ main(int argc, char *argv[])
     int at = parse_globals(&globals, argc, argv, &err);
     if (at < 0)
         return fail("", &err, EXIT_USAGE);
-    if (str_eq(argv[at], "help") && at + 1 == argc)
-        return print_help();
     bool help = str_eq(argv[at], "help");
-    const struct command *command = command_by_name(argv[help ? at + 1 : at]);
-    if (!command) {
-        usage_error(&err, "there is no command %s", argv[help ? at + 1 : at]);
+    if (help && at + 1 == argc)
+        return print_help();
+    at += help;
+    const struct command *command = find_command(argv, &at, &help, &err);
+    if (!command)
         return fail("", &err, EXIT_USAGE);
-    }
-    if (help) {
-        args_help(command);
-        return 0;
-    }
-    return parse_and_run(command, &globals, argc - at, argv + at);
+    return help ? print_command_help(command) : parse_and_run(command, &globals, argc - at, argv + at);
 }

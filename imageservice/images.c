@@ -295,9 +295,9 @@ images_usage(struct images *images, uint64_t *bytes, uint64_t *inodes)
 
 /* ---- Holding ---- */
 
-/* With `lock` held. */
-static void
-add_hold(struct images *images, const char *holder, const struct strv *layers, const struct strv *chains)
+/* With `lock` held: the holder's hold, made where it has none. */
+static struct hold *
+hold_of(struct images *images, const char *holder)
 {
     struct hold *hold = images->holds;
     while (hold && !str_eq(hold->holder, holder))
@@ -308,12 +308,7 @@ add_hold(struct images *images, const char *holder, const struct strv *layers, c
         hold->next = images->holds;
         images->holds = hold;
     }
-    strv_free(&hold->layers);
-    strv_free(&hold->chains);
-    if (layers)
-        strv_copy(&hold->layers, layers);
-    if (chains)
-        strv_copy(&hold->chains, chains);
+    return hold;
 }
 
 static int
@@ -335,8 +330,11 @@ images_hold(struct images *images, const struct strv *layers, const char *holder
     for (size_t i = 0; i < layers->count && result == 0; i++)
         if (strv_has(&images->dying, layers->items[i]))
             result = error_set(err, ERR_NOT_FOUND, "layer %s is being removed with its image", layers->items[i]);
-    if (result == 0)
-        add_hold(images, holder, layers, NULL);
+    if (result == 0) {
+        struct hold *hold = hold_of(images, holder);
+        strv_free(&hold->layers);
+        strv_copy(&hold->layers, layers);
+    }
     (void)pthread_mutex_unlock(&images->lock);
     TRY(result);
     if (check_here(images, layers, err) == 0)
@@ -353,7 +351,7 @@ images_claim(struct images *images, const char *holder, const struct strv *chain
         const struct layer_record *layer = index_find_layer(images->index, chains->items[i]);
         strv_add(names, layer && !strv_has(&images->dying, layer->name) ? layer->name : "");
     }
-    add_hold(images, holder, NULL, chains);
+    strv_copy(&hold_of(images, holder)->chains, chains);
     (void)pthread_mutex_unlock(&images->lock);
 }
 

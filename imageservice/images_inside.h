@@ -37,7 +37,8 @@ struct images {
     struct pulls *pulls;
 };
 
-/* Say which of the chains are there (their directories, else ""), and keep those and what comes of the others until images_unhold. */
+/* Say which of the chains are there (their directories, else ""), and keep those and what comes of the others, beside what the holder has, until
+ * images_unhold. */
 void images_claim(struct images *images, const char *holder, const struct strv *chains, struct strv *names);
 
 /* The index as it is; the caller unrefs it. */
@@ -47,8 +48,11 @@ struct index *images_index(struct images *images);
  * which are deleted then. On failure nothing has changed. */
 int images_publish(struct images *images, struct index *next, bool sweep, struct error *err);
 
-/* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory. The id,
- * which the caller frees. */
+/* Of a copy that nobody else has yet: take these names from whoever has them; an image goes with its last one. */
+void images_take_names_away(const struct images *images, struct index *next, const struct strv *names);
+
+/* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory,
+ * `reference` NULL for an import: the message then says the names. The id, which the caller frees. */
 char *images_commit(struct images *images, const char *reference, int session, struct message *done, struct error *err);
 
 /* Note what speaks for the image: the key whose signature was found good; NULL: root imported it. Durable. */
@@ -62,3 +66,14 @@ void pulls_stop(struct pulls *pulls);
 /* `rule` may be NULL: the image is accepted unseen. */
 char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct cancel *cancel,
                  struct error *err);
+
+/* What crisp-pull is to do with an archive: borrowed for the call. */
+struct archive_work {
+    int archive;      /* fd, to read or to write */
+    int request;      /* of an export: fd of what it is about (protocol.h); -1: an import, with */
+    const char *name; /* the only image's name instead of the archive's, normalized; NULL */
+    bool digests;
+};
+
+/* `results` (empty) gets the ids of the images of an import, also of one that failed when some were recorded; the notes of an export. */
+int pulls_work(struct pulls *pulls, const struct archive_work *work, const struct cancel *cancel, struct strv *results, struct error *err);

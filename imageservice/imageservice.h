@@ -8,6 +8,7 @@
  *   images/index.json           the names and images, replaced as a whole
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
  *   images/vouched/             what speaks for an image: who signed it (vouch.c)
+ *   images/imported             which archives of a directory were imported
  *   images/partial/             half blobs, for the next pull to go on with
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)
  * A layer is found by its chain id (OCI image spec, "Layer ChainID") and shared by every image that has it.
@@ -63,8 +64,9 @@ struct image {
     bool pinned;
     struct strmap annotations; /* of the manifest */
     struct image_config config;
-    char *config_json;  /* the configuration blob, for verbose status */
-    struct strv layers; /* short directory names below root/layers, the lowest layer first */
+    char *config_json;     /* the configuration blob, for verbose status */
+    struct strv layers;    /* short directory names below root/layers, the lowest layer first */
+    uint64_t *layer_bytes; /* what each takes on disk */
 };
 
 /* Who asks: as runtime.v1.AuthConfig, and the namespace of the pod; NULL or "" where not given. What is secret of it is never logged, never part of
@@ -89,6 +91,34 @@ void images_close(struct images *images);
  */
 char *images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
 
+/* What to import: a file, pipe or socket, borrowed for the call, that has what docker save writes, or an OCI image layout as a tar; plain, gzip or
+ * zstd. */
+struct images_import {
+    int archive;
+    const char *name; /* instead of the archive's names, for an archive of one image; NULL or "": those */
+    bool digests;     /* name images by digest as well, in archives that know no digests: that of the manifest made for them */
+};
+
+/* Import the images of an archive that this machine runs: all of them, or none and an error. Verified, unpacked and recorded as pulled ones are;
+ * their ids are added to `ids`. One without a name is there under its id. A caller whose patience ends stops the import. ERR_INVALID for an archive
+ * that is damaged or none, ERR_NOT_FOUND for one without an image for this machine, ERR_EXHAUSTED, ERR_INTERNAL (digest mismatch; crisp-pull died).
+ */
+int images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err);
+
+/* Import the archives in a directory, in the order of their names, beside the caller: each once, and again when it has changed. One that is bad is
+ * logged and skipped, and tried again at the next start. Their images are not pinned. To be stopped before images_close; what is under way then ends.
+ */
+struct importer;
+struct importer *importer_start(struct images *images, const char *path, struct error *err);
+void importer_stop(struct importer *importer);
+
+/* Write the images that the references find into `archive` (a file, pipe or socket; borrowed): an OCI image layout as a tar, with a manifest.json for
+ * docker beside. An image named by a tag has that name in it, else all its tags. Layers whose blobs are not kept are made anew, with new digests:
+ * `notes` (empty) then gets a sentence for each such image. What was written before a failure stays. ERR_NOT_FOUND, ERR_INVALID (references),
+ * ERR_INTERNAL (a blob is damaged), or the errno of writing. */
+int images_export(struct images *images, const struct strv *references, int archive, const struct cancel *cancel, struct strv *notes,
+                  struct error *err);
+
 /* Find an image by tag, digest, tag with digest, id ("sha256:…" or bare hex) or unique id prefix. NULL with ERR_NOT_FOUND, ERR_INVALID (malformed,
  * ambiguous prefix). The caller releases it. */
 const struct image *images_find(struct images *images, const char *reference, struct error *err);
@@ -105,6 +135,10 @@ void images_list_free(const struct image **list, size_t count);
 /* Forget an image (all its names when named by id or by its last name, else that name only) and delete the layers nobody else needs and no container
  * holds. What is not there is no error. [CRI RemoveImage] */
 int images_remove(struct images *images, const char *reference, struct error *err);
+
+/* Give the image that `reference` finds one more name, taken from whoever has it; durable. `name` is normalized; the caller frees what it then is.
+ * ERR_NOT_FOUND (reference), ERR_INVALID (either; a name with a digest, as that can't be chosen). */
+char *images_tag(struct images *images, const char *reference, const char *name, struct error *err);
 
 /* A container keeps what it runs on, whatever happens to the image's names: hold its layers under the container's id, until images_unhold. Holds are
  * not on disk: after a restart cri/ holds again for every container it finds, then calls images_collect. Holding twice under one id is one hold. */

@@ -11,6 +11,11 @@
  *
  *   PULL_CANCEL at any time ────────────────▶ ends it; PULL_FAILED follows, unless PULL_DONE was on its way
  *
+ * PULL_IMPORT begins the same for each image of an archive: all are unpacked first, then there is a PULL_DONE and a PULL_COMMITTED for each of them.
+ *
+ * PULL_EXPORT has no such talk: PULL_EXPORTED or PULL_FAILED ends it. Its request is JSON: {"images": [{"manifest": DIGEST, "names": [NAME…],
+ * "layers": [directory below layers/…]}…]}.
+ *
  * crispd ends crisp-pull by closing the socket. Both are of one build: crispd starts the crisp-pull it was installed with. */
 #pragma once
 
@@ -22,10 +27,13 @@ enum pull_message {
     PULL_FAILED = 5,
     PULL_COMMITTED = 6,
     PULL_CANCEL = 7,
+    PULL_IMPORT = 8, /* instead of PULL_START; fd: the archive */
+    PULL_EXPORT = 9, /* instead of PULL_START; fds: where to write, the request */
+    PULL_EXPORTED = 10,
 };
 
 enum pull_field {
-    PULL_REFERENCE = 1, /* normalized */
+    PULL_REFERENCE = 1, /* normalized. PULL_IMPORT: the only name of the only image, if there is one. PULL_DONE of an import: repeated, its names */
     PULL_USERNAME = 2,
     PULL_PASSWORD = 3,
     PULL_AUTH = 4,
@@ -44,6 +52,9 @@ enum pull_field {
     PULL_ERROR_ERRNO = 17,
     PULL_ERROR_MESSAGE = 18,
     PULL_BLOB = 19,      /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
+    PULL_DIGESTS = 20,   /* PULL_IMPORT: 1: name images by digest as well where the archive knows no digests */
+    PULL_MORE = 21,      /* PULL_DONE: 1: another image of the archive follows */
+    PULL_NOTE = 22,      /* PULL_EXPORTED: repeated: what the caller should know */
     PULL_RULE = 40,      /* the rule of trust that wants a signature, in words */
     PULL_KEY = 41,       /* repeated: the keys of which one must have signed, in PEM */
     PULL_SIGNED_BY = 42, /* the id of the one that has */

@@ -41,7 +41,8 @@ enum state { QUEUED, SENT };
 struct waiter {
     int event;
     bool done;
-    char *id; /* of the image; NULL: failed with err */
+    char *id;            /* of the image; NULL: failed with err */
+    struct strv results; /* of an import: the images' ids; of an export: notes */
     struct error err;
     struct waiter *next;
 };
@@ -51,8 +52,10 @@ struct pull {
     enum state state;
     bool cancelled; /* nobody waits; crisp-pull is told, and its answer dropped */
     bool cancel_sent;
-    bool again; /* its first crisp-pull died */
-    char *key, *reference;
+    bool again;            /* its first crisp-pull died, or it can't be begun again */
+    char *key, *reference; /* of an import, no reference: NULL */
+    int archive, request;  /* of an import or export: fds; -1 */
+    struct strv results;   /* for the waiter */
     struct message *start; /* PULL_START with the credentials; wiped at the pull's end */
     struct waiter *waiters;
     struct pull *next;
@@ -147,6 +150,18 @@ key_of(const char *reference, const struct image_auth *auth, const struct truste
 
 /* With the lock held. */
 static struct pull *
+add(struct pulls *pulls)
+{
+    struct pull *pull = mem_zalloc(1, sizeof *pull);
+    pull->serial = ++pulls->serial;
+    pull->archive = pull->request = -1;
+    pull->next = pulls->all;
+    pulls->all = pull;
+    return pull;
+}
+
+/* With the lock held. */
+static struct pull *
 find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct image_record *known)
 {
     cleanup_free char *key = key_of(reference, auth, rule);
@@ -155,26 +170,53 @@ find_or_add(struct pulls *pulls, const char *reference, const struct image_auth 
         pull = pull->next;
     if (pull)
         return pull;
-    pull = mem_zalloc(1, sizeof *pull);
-    pull->serial = ++pulls->serial;
+    pull = add(pulls);
+    pull->start = start_message(pull->serial, reference, auth, rule, known);
     pull->key = steal(key);
     pull->reference = str_dup(reference);
-    pull->start = start_message(pull->serial, reference, auth, rule, known);
-    pull->next = pulls->all;
-    pulls->all = pull;
+    return pull;
+}
+
+/* What is asked for: a pull, which others may share, or work on an archive. */
+struct wish {
+    const char *reference;
+    const struct image_auth *auth;
+    const struct trusted *rule;      /* NULL: accepted unseen */
+    const struct archive_work *work; /* NULL: a pull */
+    const struct cancel *cancel;
+    const char *stage;
+};
+
+/* With the lock held. Only a file can be read twice. */
+static struct pull *
+add_work(struct pulls *pulls, const struct archive_work *work)
+{
+    struct stat st;
+    struct pull *pull = add(pulls);
+    struct message *start = pull->start = mem_alloc(sizeof *start);
+    pull->archive = fcntl(work->archive, F_DUPFD_CLOEXEC, 0);
+    message_begin(start, work->request >= 0 ? PULL_EXPORT : PULL_IMPORT, pull->serial);
+    message_put_string(start, PULL_REFERENCE, work->name);
+    message_put_u64(start, PULL_DIGESTS, work->digests);
+    message_put_fd(start, pull->archive);
+    if (work->request >= 0) {
+        pull->request = fcntl(work->request, F_DUPFD_CLOEXEC, 0);
+        message_put_fd(start, pull->request);
+    }
+    pull->again = work->request >= 0 || fstat(pull->archive, &st) < 0 || !S_ISREG(st.st_mode);
     return pull;
 }
 
 static int
-join(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, struct waiter *waiter, struct pull **out,
-     struct error *err)
+join(struct pulls *pulls, const struct wish *wish, struct waiter *waiter, struct pull **out, struct error *err)
 {
     cleanup(index_unrefp) struct index *index = images_index(pulls->images);
     (void)pthread_mutex_lock(&pulls->lock);
     bool closing = pulls->closing;
     if (!closing) {
         pulls->callers++;
-        *out = find_or_add(pulls, reference, auth, rule, index_find_name(index, reference));
+        *out = wish->work ? add_work(pulls, wish->work)
+                          : find_or_add(pulls, wish->reference, wish->auth, wish->rule, index_find_name(index, wish->reference));
         waiter->next = (*out)->waiters;
         (*out)->waiters = waiter;
     }
@@ -201,9 +243,8 @@ leave(struct pulls *pulls, struct pull *pull, struct waiter *waiter)
     (void)pthread_mutex_unlock(&pulls->lock);
 }
 
-char *
-pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct cancel *cancel,
-           struct error *err)
+static char *
+wait_for(struct pulls *pulls, const struct wish *wish, struct strv *results, struct error *err)
 {
     struct pull *pull = NULL;
     struct waiter waiter = {.event = -1};
@@ -213,15 +254,33 @@ pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *
         return NULL;
     }
     waiter.event = event;
-    TRY_OR_NULL(join(pulls, reference, auth, rule, &waiter, &pull, err));
+    TRY_OR_NULL(join(pulls, wish, &waiter, &pull, err));
     struct error patience;
-    int waited = cancel_wait(cancel, event, INT64_MAX, "pulling the image", &patience);
+    int waited = cancel_wait(wish->cancel, event, INT64_MAX, wish->stage, &patience);
     leave(pulls, pull, &waiter);
+    *results = waiter.results;
     if (waiter.done && waiter.id)
         return waiter.id;
     if (err)
         *err = waiter.done || waited > 0 ? waiter.err : patience;
     return NULL;
+}
+
+char *
+pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct cancel *cancel,
+           struct error *err)
+{
+    cleanup_strv struct strv ids = {0};
+    struct wish wish = {.reference = reference, .auth = auth, .rule = rule, .cancel = cancel, .stage = "pulling the image"};
+    return wait_for(pulls, &wish, &ids, err);
+}
+
+int
+pulls_work(struct pulls *pulls, const struct archive_work *work, const struct cancel *cancel, struct strv *results, struct error *err)
+{
+    struct wish wish = {.work = work, .cancel = cancel, .stage = work->request >= 0 ? "writing the archive" : "reading the archive"};
+    cleanup_free char *last = wait_for(pulls, &wish, results, err);
+    return last ? 0 : -1;
 }
 
 /* ---- The thread ---- */
@@ -230,6 +289,11 @@ static void
 pull_free(struct pull *pull)
 {
     wipe_message(pull->start);
+    if (pull->archive >= 0)
+        (void)close(pull->archive);
+    if (pull->request >= 0)
+        (void)close(pull->request);
+    strv_free(&pull->results);
     free(pull->key);
     free(pull->reference);
     free(pull);
@@ -248,6 +312,7 @@ tell_waiters(struct pulls *pulls, struct pull *pull, const char *id, const struc
         pull->waiters = waiter->next;
         waiter->done = true;
         waiter->id = str_dup(id);
+        strv_copy(&waiter->results, &pull->results);
         if (!id)
             waiter->err = *why;
         (void)eventfd_write(waiter->event, 1);
@@ -544,14 +609,23 @@ answer_layers(struct pulls *pulls, const struct pull *pull, const struct message
     return send_message(pulls, pulls->message, err);
 }
 
+/* A failed commit ends the rest of the import as well. */
 static int
 commit(struct pulls *pulls, struct pull *pull, struct message *done, struct error *err)
 {
     struct error why = {0};
     cleanup_free char *id = images_commit(pulls->images, pull->reference, pulls->session, done, &why);
     uint32_t serial = pull->serial;
-    end_pull(pulls, pull, id, &why);
+    bool more = message_u64(done, PULL_MORE) != 0 && pull->archive >= 0;
+    if (id && !strv_has(&pull->results, id))
+        strv_add(&pull->results, id);
+    if (!id || !more)
+        end_pull(pulls, pull, id, &why);
     message_begin(pulls->message, PULL_COMMITTED, serial);
+    TRY(send_message(pulls, pulls->message, err));
+    if (id || !more)
+        return 0;
+    message_begin(pulls->message, PULL_CANCEL, serial);
     return send_message(pulls, pulls->message, err);
 }
 
@@ -564,6 +638,15 @@ end_failed(struct pulls *pulls, struct pull *pull, const struct message *failed)
                     message_string(failed, PULL_ERROR_MESSAGE));
     why.errnum = (int)message_i64(failed, PULL_ERROR_ERRNO);
     end_pull(pulls, pull, NULL, &why);
+}
+
+static void
+end_export(struct pulls *pulls, struct pull *pull, const struct message *m)
+{
+    size_t cursor = 0, length;
+    for (const char *note; (note = message_next(m, PULL_NOTE, &cursor, &length));)
+        strv_take(&pull->results, str_ndup(note, length));
+    end_pull(pulls, pull, "", NULL);
 }
 
 /* A pull that was cancelled after crisp-pull had sent PULL_DONE: the cancellation is on its way, nothing is kept. */
@@ -581,6 +664,9 @@ handle(struct pulls *pulls, struct message *m, struct error *err)
         if (!pull->cancel_sent)
             return commit(pulls, pull, m, err);
         end_pull(pulls, pull, NULL, &gone);
+        return 0;
+    case PULL_EXPORTED:
+        end_export(pulls, pull, m);
         return 0;
     case PULL_FAILED:
         end_failed(pulls, pull, m);

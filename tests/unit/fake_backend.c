@@ -525,6 +525,36 @@ images_remove(struct images *images, const char *reference, struct error *err)
     return nothing_there(reference, err);
 }
 
+char *
+images_tag(struct images *images, const char *reference, const char *name, struct error *err)
+{
+    (void)images;
+    (void)name;
+    (void)error_set(err, ERR_NOT_FOUND, "image %s is not here", reference);
+    return NULL;
+}
+
+int
+images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err)
+{
+    (void)images;
+    (void)import;
+    (void)cancel;
+    (void)ids;
+    return error_set(err, ERR_NOT_FOUND, "there is no image");
+}
+
+int
+images_export(struct images *images, const struct strv *references, int archive, const struct cancel *cancel, struct strv *notes, struct error *err)
+{
+    (void)images;
+    (void)references;
+    (void)archive;
+    (void)cancel;
+    (void)notes;
+    return error_set(err, ERR_NOT_FOUND, "there is no image");
+}
+
 int
 images_hold(struct images *images, const struct strv *layers, const char *holder, struct error *err)
 {
