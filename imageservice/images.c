@@ -237,8 +237,22 @@ images_find(struct images *images, const char *reference, struct error *err)
 {
     cleanup(index_unrefp) struct index *index = images_index(images);
     cleanup_free char *name = NULL;
-    struct image_record *record = find(index, reference ? reference : "", &name, err);
+    const char *wanted = reference ? reference : "";
+    struct image_record *record = find(index, wanted, &name, err);
+    if (record && record->damaged) {
+        (void)error_set(err, ERR_NOT_FOUND, "image %s is damaged; pull it again", wanted);
+        return NULL;
+    }
     return record ? &image_record_ref(record)->image : NULL;
+}
+
+char *
+images_id(struct images *images, const char *reference, struct error *err)
+{
+    cleanup(index_unrefp) struct index *index = images_index(images);
+    cleanup_free char *name = NULL;
+    const struct image_record *record = find(index, reference, &name, err);
+    return record ? str_dup(record->image.id) : NULL;
 }
 
 void
@@ -257,12 +271,13 @@ images_list(struct images *images, const char *reference, size_t *count)
     if (!str_empty(reference)) {
         cleanup_free char *name = NULL;
         struct image_record *record = find(index, reference, &name, NULL);
-        if (record)
+        if (record && !record->damaged)
             list[(*count)++] = &image_record_ref(record)->image;
         return list;
     }
-    for (; *count < index->image_count; (*count)++)
-        list[*count] = &image_record_ref(index->images[*count])->image;
+    for (size_t i = 0; i < index->image_count; i++)
+        if (!index->images[i]->damaged)
+            list[(*count)++] = &image_record_ref(index->images[i])->image;
     return list;
 }
 
@@ -349,7 +364,7 @@ images_claim(struct images *images, const char *holder, const struct strv *chain
     (void)pthread_mutex_lock(&images->lock);
     for (size_t i = 0; i < chains->count; i++) {
         const struct layer_record *layer = index_find_layer(images->index, chains->items[i]);
-        strv_add(names, layer && !strv_has(&images->dying, layer->name) ? layer->name : "");
+        strv_add(names, layer && !layer->damaged && !strv_has(&images->dying, layer->name) ? layer->name : "");
     }
     add_hold(images, holder, NULL, chains);
     (void)pthread_mutex_unlock(&images->lock);
@@ -374,10 +389,22 @@ image_needs(const struct index *index, const char *chain)
     return false;
 }
 
+/* With `lock` held: was a directory held just now that has been replaced meanwhile? */
+static bool
+is_replaced(const struct images *images, const struct hold *hold)
+{
+    for (size_t i = 0; i < hold->layers.count; i++)
+        if (!index_has_directory(images->index, hold->layers.items[i]) && !is_held(images, hold->layers.items[i], NULL))
+            return true;
+    return false;
+}
+
 /* With `lock` held: whether a layer that was held just now can go. A chain that a pull claimed and that is not here is none. */
 static bool
 is_unneeded(const struct images *images, const struct hold *hold)
 {
+    if (is_replaced(images, hold))
+        return true;
     for (size_t i = 0; i < images->index->layer_count; i++) {
         const struct layer_record *layer = &images->index->layers[i];
         bool was_held = strv_has(&hold->layers, layer->name) || strv_has(&hold->chains, layer->chain_id);
@@ -385,6 +412,22 @@ is_unneeded(const struct images *images, const struct hold *hold)
             return true;
     }
     return false;
+}
+
+/* With `lock` held. Before images_collect was called nobody knows what is needed. */
+static void
+wake_collector(struct images *images)
+{
+    images->unneeded = images->settled;
+    (void)pthread_cond_signal(&images->changed);
+}
+
+void
+images_collect_soon(struct images *images)
+{
+    (void)pthread_mutex_lock(&images->lock);
+    wake_collector(images);
+    (void)pthread_mutex_unlock(&images->lock);
 }
 
 void
@@ -398,10 +441,8 @@ images_unhold(struct images *images, const char *holder)
             *link = found->next;
             break;
         }
-    if (found && images->settled && is_unneeded(images, found)) {
-        images->unneeded = true;
-        (void)pthread_cond_signal(&images->changed);
-    }
+    if (found && is_unneeded(images, found))
+        wake_collector(images);
     (void)pthread_mutex_unlock(&images->lock);
     if (found)
         hold_free(found);
@@ -468,6 +509,14 @@ delete_blobs(struct images *images, const char *algorithm)
         if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, "..") && !blob_is_needed(images->index, digest))
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
     }
+}
+
+void
+images_drop_blob(struct images *images, const char *digest)
+{
+    cleanup_free char *path = blob_path(digest);
+    if (!blob_is_needed(images->index, digest))
+        (void)unlinkat(images->images_dir, path, 0);
 }
 
 static void
@@ -591,9 +640,8 @@ find_strays(struct images *images, struct strv *strays)
     cleanup_closedir DIR *dir = opendir(images->layers_path);
     (void)pthread_mutex_lock(&images->lock);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        bool known = *entry->d_name == '.' || is_held(images, entry->d_name, NULL) || strv_has(&images->dying, entry->d_name);
-        for (size_t i = 0; i < images->index->layer_count && !known; i++)
-            known = str_eq(images->index->layers[i].name, entry->d_name);
+        bool known = *entry->d_name == '.' || is_held(images, entry->d_name, NULL) || strv_has(&images->dying, entry->d_name) ||
+                     index_has_directory(images->index, entry->d_name);
         if (!known) {
             strv_add(strays, entry->d_name);
             strv_add(&images->dying, entry->d_name);

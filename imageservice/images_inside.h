@@ -49,6 +49,12 @@ int images_publish(struct images *images, struct index *next, bool sweep, struct
 /* Of a copy that nobody else has yet: take these names from whoever has them; an image goes with its last one. */
 void images_take_names_away(const struct images *images, struct index *next, const struct strv *names);
 
+/* Delete a blob unless the index needs it. With `writing` held. */
+void images_drop_blob(struct images *images, const char *digest);
+
+/* Have what nobody needs deleted beside the caller. */
+void images_collect_soon(struct images *images);
+
 /* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory. The id,
  * which the caller frees. */
 char *images_commit(struct images *images, const char *reference, int session, struct message *done, struct error *err);

@@ -86,6 +86,8 @@ char *images_pull(struct images *images, const char *reference, const struct ima
  * ambiguous prefix). The caller releases it. */
 const struct image *images_find(struct images *images, const char *reference, struct error *err);
 void image_release(const struct image *image);
+/* Its id, also of an image that is damaged, which is neither found nor listed until it is pulled again. The caller frees. */
+char *images_id(struct images *images, const char *reference, struct error *err);
 
 /* All images (or those `reference` finds, when not NULL or ""): an array of *count images, each and the array for images_list_free. */
 const struct image **images_list(struct images *images, const char *reference, size_t *count);

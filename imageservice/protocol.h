@@ -43,6 +43,7 @@ enum pull_field {
     PULL_ERROR_KIND = 16,
     PULL_ERROR_ERRNO = 17,
     PULL_ERROR_MESSAGE = 18,
+    PULL_TREE = 20, /* repeated, for each chain id: the digest of the unpacked tree, "" when it was there */
     PULL_BLOB = 19, /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
 };
 

@@ -14,6 +14,7 @@ struct layer {
     bool acl_seen;        /* a default ACL may change the mode of what is made below it */
     struct notes *notes;
     uint64_t bytes, inodes, entries;
+    uint64_t unwatched; /* bytes since space_check was last asked */
 };
 
 extern const char layer_implied_xattr[]; /* marks a directory without an entry of its own until layer_settle */
@@ -28,6 +29,9 @@ int layer_parent(struct layer *layer, const char *path, const char **name, struc
 
 /* Remove what stands at `name`, so that something else can take its place. */
 int layer_clear(struct layer *layer, int parent, const char *name, struct error *err);
+
+/* So many bytes were added: now and then look whether the disk has its reserve still. ERR_EXHAUSTED when not. */
+int layer_grew(struct layer *layer, uint64_t bytes, struct error *err);
 
 int layer_set_opaque(int parent, const char *name, struct error *err);
 bool layer_is_whiteout(const struct stat *st);

@@ -488,6 +488,14 @@ images_find(struct images *images, const char *reference, struct error *err)
     return NULL;
 }
 
+char *
+images_id(struct images *images, const char *reference, struct error *err)
+{
+    (void)images;
+    (void)nothing_there(reference, err);
+    return NULL;
+}
+
 void
 image_release(const struct image *image)
 {
