@@ -11,6 +11,8 @@
 #include "imageservice/images_inside.h"
 #include "imageservice/reference.h"
 
+enum { LOOK_SECONDS = 600 }; /* between two looks at what nobody needs */
+
 /* ---- Opening and closing ---- */
 
 static int
@@ -63,6 +65,21 @@ count_above_directories(struct images *images)
     }
 }
 
+/* With `lock` held: wait until there is something to delete, or it is time to look again. Is there? */
+static bool
+wait_for_unneeded(struct images *images)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += LOOK_SECONDS;
+    int status = 0;
+    while (!images->unneeded && !images->closing && status == 0)
+        status = pthread_cond_clockwait(&images->changed, &images->lock, CLOCK_MONOTONIC, &until);
+    bool unneeded = images->unneeded;
+    images->unneeded = false;
+    return unneeded;
+}
+
 /* Deleting a tree takes time that no RemoveContainer shall wait for. */
 static void *
 collect_unneeded(void *arg)
@@ -70,14 +87,13 @@ collect_unneeded(void *arg)
     struct images *images = arg;
     (void)pthread_mutex_lock(&images->lock);
     while (!images->closing) {
-        bool unneeded = images->unneeded;
-        images->unneeded = false;
-        if (!unneeded) {
-            (void)pthread_cond_wait(&images->changed, &images->lock);
-            continue;
-        }
+        bool unneeded = wait_for_unneeded(images);
+        if (images->closing)
+            break;
         (void)pthread_mutex_unlock(&images->lock);
-        images_collect(images);
+        if (unneeded)
+            images_collect(images);
+        images_count_garbage(images);
         (void)pthread_mutex_lock(&images->lock);
     }
     (void)pthread_mutex_unlock(&images->lock);
@@ -299,10 +315,17 @@ void
 images_usage(struct images *images, uint64_t *bytes, uint64_t *inodes)
 {
     cleanup(index_unrefp) struct index *index = images_index(images);
+    static const char *const beside[] = {"blobs", "partial"};
     *bytes = *inodes = 0;
     for (size_t i = 0; i < index->layer_count; i++) {
         *bytes += index->layers[i].bytes;
         *inodes += index->layers[i].inodes;
+    }
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        uint64_t more_bytes = 0, more_inodes = 0;
+        (void)file_usage(images->images_dir, beside[i], &more_bytes, &more_inodes, NULL);
+        *bytes += more_bytes;
+        *inodes += more_inodes;
     }
 }
 
@@ -633,20 +656,49 @@ images_remove(struct images *images, const char *reference, struct error *err)
     return result;
 }
 
-/* Directories that the index doesn't know: of a crispd that died between a rename and its record, or of an index that was lost. */
+bool
+images_layer_is_unneeded(struct images *images, const struct layer_record *layer)
+{
+    (void)pthread_mutex_lock(&images->lock);
+    bool needed = image_needs(images->index, layer->chain_id) || is_held(images, layer->name, layer->chain_id);
+    (void)pthread_mutex_unlock(&images->lock);
+    return !needed;
+}
+
+bool
+images_blob_is_needed(const struct images *images, const char *digest)
+{
+    return blob_is_needed(images->index, digest);
+}
+
+/* With `lock` held. Of a crispd that died between a rename and its record, of an index that was lost, of a layer that was damaged. */
 static void
-find_strays(struct images *images, struct strv *strays)
+list_strays(struct images *images, struct strv *strays)
 {
     cleanup_closedir DIR *dir = opendir(images->layers_path);
-    (void)pthread_mutex_lock(&images->lock);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         bool known = *entry->d_name == '.' || is_held(images, entry->d_name, NULL) || strv_has(&images->dying, entry->d_name) ||
                      index_has_directory(images->index, entry->d_name);
-        if (!known) {
+        if (!known)
             strv_add(strays, entry->d_name);
-            strv_add(&images->dying, entry->d_name);
-        }
     }
+}
+
+void
+images_find_strays(struct images *images, struct strv *strays)
+{
+    (void)pthread_mutex_lock(&images->lock);
+    list_strays(images, strays);
+    (void)pthread_mutex_unlock(&images->lock);
+}
+
+/* Nobody takes hold of them any more. */
+static void
+doom_strays(struct images *images, struct strv *strays)
+{
+    (void)pthread_mutex_lock(&images->lock);
+    list_strays(images, strays);
+    strv_copy(&images->dying, strays);
     (void)pthread_mutex_unlock(&images->lock);
 }
 
@@ -661,7 +713,7 @@ images_collect(struct images *images)
     (void)pthread_mutex_lock(&images->lock);
     images->settled = true;
     (void)pthread_mutex_unlock(&images->lock);
-    find_strays(images, &strays);
+    doom_strays(images, &strays);
     delete_layers(images, &strays);
     undoom(images, &strays);
     (void)pthread_mutex_unlock(&images->writing);

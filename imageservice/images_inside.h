@@ -33,6 +33,7 @@ struct images {
     pthread_cond_t changed;
     pthread_t collector;
     bool has_collector;
+    struct images_garbage garbage; /* when it was last looked for */
     struct pulls *pulls;
 };
 
@@ -49,6 +50,12 @@ int images_publish(struct images *images, struct index *next, bool sweep, struct
 /* Of a copy that nobody else has yet: take these names from whoever has them; an image goes with its last one. */
 void images_take_names_away(const struct images *images, struct index *next, const struct strv *names);
 
+/* Whom nobody needs, for garbage.c, which takes the lock no more than they do. `writing` is held. */
+bool images_layer_is_unneeded(struct images *images, const struct layer_record *layer);
+bool images_blob_is_needed(const struct images *images, const char *digest);
+void images_find_strays(struct images *images, struct strv *strays); /* directories that the index doesn't know and nobody holds */
+void images_count_garbage(struct images *images);                    /* `writing` is not held */
+
 /* Delete a blob unless the index needs it. With `writing` held. */
 void images_drop_blob(struct images *images, const char *digest);
 
@@ -62,4 +69,5 @@ char *images_commit(struct images *images, const char *reference, int session, s
 struct pulls;
 struct pulls *pulls_start(struct images *images, struct error *err);
 void pulls_stop(struct pulls *pulls);
+bool pulls_own(struct pulls *pulls, const char *session); /* the directory below incoming/ that crisp-pull works in */
 char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);

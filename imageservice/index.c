@@ -123,12 +123,13 @@ index_add_layer(struct index *index, const struct layer_record *layer)
     return index->layers[index->layer_count - 1].name;
 }
 
-void
-index_damage_layer(struct index *index, const char *chain_id)
+struct layer_record *
+index_change_layer(struct index *index, const char *chain_id)
 {
     for (size_t i = 0; i < index->layer_count; i++)
         if (str_eq(index->layers[i].chain_id, chain_id))
-            index->layers[i].damaged = true;
+            return &index->layers[i];
+    return NULL;
 }
 
 void

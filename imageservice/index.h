@@ -52,7 +52,8 @@ void index_put_layer(struct index *index, const char *chain_id, const char *name
 /* The new short name. Its strings are copied, its name is not looked at. In place of a damaged layer, if that is there. */
 const char *index_add_layer(struct index *index, const struct layer_record *layer);
 void index_remove_layer(struct index *index, size_t at);
-void index_damage_layer(struct index *index, const char *chain_id);
+/* The record, to change what is neither its chain id nor its name. NULL: there is none. */
+struct layer_record *index_change_layer(struct index *index, const char *chain_id);
 /* Once layers are others than they were: make the records of the images that have them anew. */
 void index_refresh_images(struct index *index, const struct strv *pinned);
 /* Takes over the reference. */

@@ -15,6 +15,7 @@
 #include <linux/loop.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -387,6 +388,263 @@ a_disk_that_fills_midway_fails_the_pull_and_is_as_empty_as_before(void **state)
     fake_layer_free(other);
 }
 
+/* ---- Check ---- */
+
+struct findings {
+    unsigned count, mended;
+    char text[4096];
+};
+
+static void
+note(void *arg, const struct images_finding *finding)
+{
+    struct findings *f = arg;
+    size_t length = strlen(f->text);
+    f->count++;
+    f->mended += finding->mended;
+    (void)snprintf(f->text + length, sizeof f->text - length, "%s: %s: %s\n", finding->image, finding->object, finding->words);
+}
+
+static struct findings
+check(const char *reference, bool mend)
+{
+    struct error err = {0};
+    struct findings f = {0};
+    struct images_checked checked;
+    if (images_check(images, reference, mend, NULL, note, &f, &checked, &err) < 0)
+        fail_msg("%s", err.message);
+    assert_true(checked.objects > 0 && checked.bytes > 0);
+    return f;
+}
+
+static void
+expect(struct findings got, unsigned count, unsigned mended, const char *words)
+{
+    if (got.count != count || got.mended != mended || (words && !strstr(got.text, words)))
+        fail_msg("%u found, %u mended:\n%s", got.count, got.mended, got.text);
+}
+
+/* A shell's line in the store's directory; $L is `what`. */
+static void
+in_store(const char *line, const char *what)
+{
+    cleanup_free char *script = str_printf("cd %s && L=%s && %s", root, what, line);
+    run(script);
+}
+
+static char *
+pull_app(void)
+{
+    put_images();
+    return must_pull(at("app0"));
+}
+
+static const struct image *
+must_find(const char *reference)
+{
+    struct error err = {0};
+    const struct image *image = images_find(images, reference, &err);
+    if (!image)
+        fail_msg("%s", err.message);
+    return image;
+}
+
+static bool
+is_there(const char *layer)
+{
+    cleanup_free char *path = str_printf("%s/layers/%s", root, layer);
+    return access(path, F_OK) == 0;
+}
+
+/* A byte of a layer changes on the disk, its time doesn't: the check finds it, nothing new is started on it, that layer alone is pulled again, and
+ * the container that runs on it keeps the one it has until it ends. */
+static void
+a_damaged_layer_is_pulled_again_beside_the_containers_on_it(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    cleanup_free char *id = pull_app(), *other = must_pull(at("app1"));
+    const struct image *before = must_find(at("app0"));
+    expect(check(NULL, true), 0, 0, NULL);
+    assert_int_equal(images_hold(images, &before->layers, "container", &err), 0);
+    in_store("touch -r layers/$L/d1/f4 time && printf X | dd of=layers/$L/d1/f4 bs=1 seek=200000 conv=notrunc status=none && "
+             "touch -r time layers/$L/d1/f4 && rm time",
+             before->layers.items[1]);
+    expect(check(at("app0"), false), 1, 0, "it is not what was unpacked");
+    assert_null(images_find(images, at("app0"), &err));
+    assert_null(images_find(images, at("app1"), &err));
+    assert_int_equal(check_all_that_is_listed(), 0);
+    images_close(images);
+    open_store(root);
+    assert_int_equal(images_hold(images, &before->layers, "container", &err), 0);
+    images_collect(images);
+    assert_null(images_find(images, at("app1"), &err)); /* nor after a restart */
+    fake_registry_hook(registry, NULL, NULL);
+    expect(check(NULL, true), 1, 1, NULL);
+    assert_int_equal(fake_registry_count(registry, layers[0]->digest) + fake_registry_count(registry, layers[2]->digest), 0);
+    assert_int_equal(fake_registry_count(registry, layers[1]->digest), 1);
+    const struct image *after = must_find(at("app0"));
+    image_release(must_find(at("app1")));
+    assert_string_equal(after->layers.items[0], before->layers.items[0]);
+    assert_string_not_equal(after->layers.items[1], before->layers.items[1]);
+    assert_true(is_there(before->layers.items[1]));
+    images_collect(images);
+    assert_true(is_there(before->layers.items[1]));
+    images_unhold(images, "container");
+    for (int i = 0; i < 100 && is_there(before->layers.items[1]); i++)
+        (void)usleep(50000);
+    assert_false(is_there(before->layers.items[1]));
+    expect(check(NULL, true), 0, 0, NULL);
+    assert_int_equal(count_in("layers"), LAYERS);
+    image_release(before);
+    image_release(after);
+    free_layers();
+}
+
+static void
+documents_and_directories_are_mended_too(void **state)
+{
+    (void)state;
+    cleanup_free char *id = pull_app();
+    const struct image *image = must_find(at("app0"));
+    in_store("for f in images/blobs/sha256/*; do echo >$f; done; rm -r layers/$L", image->layers.items[0]);
+    fake_registry_hook(registry, NULL, NULL);
+    expect(check(id, true), 3, 3, "configuration sha256:");
+    assert_int_equal(fake_registry_count(registry, layers[1]->digest) + fake_registry_count(registry, layers[2]->digest), 0);
+    expect(check(id, true), 0, 0, NULL);
+    image_release(image);
+    /* Found by crispd at its start, the same is mended by the next pull, and only that is pulled. */
+    image = must_find(id);
+    images_close(images);
+    in_store("for f in images/blobs/sha256/*; do echo >$f; done; rm -r layers/$L", image->layers.items[2]);
+    open_store(root);
+    images_collect(images);
+    assert_int_equal(check_all_that_is_listed(), 0);
+    fake_registry_hook(registry, NULL, NULL);
+    free(must_pull(at("app0")));
+    assert_int_equal(fake_registry_count(registry, layers[1]->digest) + fake_registry_count(registry, layers[0]->digest), 0);
+    expect(check(id, true), 0, 0, NULL);
+    image_release(image);
+    free_layers();
+}
+
+static void
+no_registry(void *arg, const struct fake_request *request, struct fake_reply *reply)
+{
+    (void)arg;
+    (void)request;
+    *reply = (struct fake_reply){.status = 404, .body = "", .declared = -1, .cut_at = -1};
+}
+
+/* Where it can't be had again the image is gone from the list, but all that is good of it stays; and it can be removed by its name. */
+static void
+what_cannot_be_mended_is_kept_for_better_times(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    cleanup_free char *id = pull_app();
+    const struct image *image = must_find(id);
+    in_store("chmod 777 layers/$L/d2/f1", image->layers.items[2]);
+    fake_registry_hook(registry, no_registry, NULL);
+    expect(check(NULL, true), 1, 0, "404");
+    images_collect(images);
+    assert_int_equal(count_in("layers"), LAYERS);
+    assert_null(images_find(images, id, &err));
+    assert_int_equal(err.kind, ERR_NOT_FOUND);
+    cleanup_free char *same = images_id(images, at("app0"), &err);
+    assert_string_equal(same, id);
+    assert_int_equal(images_remove(images, same, &err), 0);
+    assert_int_equal(count_in("layers"), 0);
+    image_release(image);
+    free_layers();
+}
+
+static void
+a_damaged_packed_layer_goes(void **state)
+{
+    (void)state;
+    keep_layer_blobs = true;
+    images_close(images);
+    open_store(root);
+    images_collect(images);
+    cleanup_free char *id = pull_app();
+    in_store("printf X | dd of=images/blobs/sha256/$L bs=1 seek=99 conv=notrunc status=none", layers[0]->digest + 7);
+    expect(check(NULL, true), 1, 1, "packed layer sha256:");
+    expect(check(NULL, true), 0, 0, NULL);
+    assert_int_equal(count_in("images/blobs/sha256"), 2 + LAYERS - 1);
+    keep_layer_blobs = false;
+    free_layers();
+}
+
+/* ---- Garbage ---- */
+
+struct garbage {
+    unsigned count;
+    uint64_t bytes;
+    char text[1024];
+};
+
+static void
+add_garbage(void *arg, const char *kind, const char *name, uint64_t bytes)
+{
+    struct garbage *g = arg;
+    size_t length = strlen(g->text);
+    g->count++;
+    g->bytes += bytes;
+    (void)snprintf(g->text + length, sizeof g->text - length, "%s %s %" PRIu64 "\n", kind, name, bytes);
+}
+
+static struct garbage
+gc(bool dry_run)
+{
+    struct garbage g = {0};
+    images_gc(images, dry_run, add_garbage, &g);
+    return g;
+}
+
+static void
+what_nobody_needs_is_shown_counted_and_collected(void **state)
+{
+    (void)state;
+    char hex[65];
+    memset(hex, 'a', 64);
+    hex[64] = '\0';
+    cleanup_free char *id = pull_app();
+    (void)usleep(100000); /* crisp-pull clears up behind the pull */
+    assert_int_equal(gc(true).count, 0);
+    in_store("mkdir -p layers/zz/sub images/incoming/dead-1 && head -c 20000 /dev/zero | tee layers/zz/sub/file images/blobs/sha256/$L "
+             "images/partial/sha256-$L images/partial/sha256-used >images/incoming/dead-1/file",
+             hex);
+    cleanup_free char *used = str_printf("%s/images/partial/sha256-used", root);
+    cleanup_close int lock = open(used, O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    struct garbage dry = gc(true);
+    if (dry.count != 4 || dry.bytes < 80000 || !strstr(dry.text, "half download sha256-aaa") || !strstr(dry.text, "blob sha256:aaa"))
+        fail_msg("%s", dry.text);
+    assert_int_equal(images_garbage(images).items, 4);
+    assert_int_equal(images_garbage(images).bytes, dry.bytes);
+    struct garbage done = gc(false);
+    assert_string_equal(done.text, dry.text);
+    assert_int_equal(gc(true).count, 0);
+    assert_int_equal(images_garbage(images).items, 0);
+    assert_int_equal(count_in("images/partial"), 1);
+    expect(check(NULL, false), 0, 0, NULL);
+    free_layers();
+}
+
+/* What lies beside the layers counts as well. */
+static void
+half_downloads_and_packed_layers_are_part_of_what_images_take(void **state)
+{
+    (void)state;
+    uint64_t before, after, inodes_before, inodes_after;
+    images_usage(images, &before, &inodes_before);
+    in_store("head -c 1000000 /dev/zero | tee images/partial/half >images/blobs/sha256/$L", "kept");
+    images_usage(images, &after, &inodes_after);
+    assert_true(after >= before + 2000000 && after <= before + 2100000);
+    assert_int_equal(inodes_after, inodes_before + 2);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, start, end)
 
 int
@@ -401,6 +659,12 @@ main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(deaths_at_any_moment_leave_only_whole_images),
         TEST(a_pull_that_cannot_fit_fails_before_it_begins),
+        TEST(a_damaged_layer_is_pulled_again_beside_the_containers_on_it),
+        TEST(documents_and_directories_are_mended_too),
+        TEST(what_cannot_be_mended_is_kept_for_better_times),
+        TEST(a_damaged_packed_layer_goes),
+        TEST(what_nobody_needs_is_shown_counted_and_collected),
+        TEST(half_downloads_and_packed_layers_are_part_of_what_images_take),
         TEST(a_disk_that_fills_midway_fails_the_pull_and_is_as_empty_as_before),
     };
     return cmocka_run_group_tests(tests, make_disk, drop_disk);
