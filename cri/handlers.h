@@ -33,7 +33,7 @@ rpc_handler stats_container, stats_list_containers, stats_pod, stats_list_pods;
 rpc_handler metrics_descriptors, metrics_list;
 
 /* admin.c */
-rpc_handler admin_tag_image;
+rpc_handler admin_tag_image, admin_import_images;
 
 /* images.c */
 rpc_handler images_rpc_list, images_rpc_status, images_rpc_pull, images_rpc_remove, images_rpc_fs_info;

@@ -70,6 +70,7 @@ const struct rpc rpcs[] = {
     {IMAGE, "RemoveImage", RPC_BLOCKING, images_rpc_remove},
     {IMAGE, "ImageFsInfo", RPC_QUICK, images_rpc_fs_info},
     {ADMIN, "TagImage", RPC_BLOCKING, admin_tag_image},
+    {ADMIN, "ImportImages", RPC_BLOCKING, admin_import_images},
 };
 const size_t rpc_count = sizeof rpcs / sizeof *rpcs;
 

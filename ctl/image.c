@@ -176,35 +176,3 @@ const struct command command_rmi = {
     .most = OPERANDS_ANY,
     .run = rmi,
 };
-
-static int
-tag(struct ctl *ctl, struct error *err)
-{
-    Crisp__V1__TagImageRequest request = CRISP__V1__TAG_IMAGE_REQUEST__INIT;
-    request.source = ctl->args.operands[0];
-    request.name = ctl->args.operands[1];
-    cleanup_message Crisp__V1__TagImageResponse *answer = TRY_PTR(client_call(ctl->client, "TagImage", &request.base, CALL_SECONDS, err));
-    if (ctl->json)
-        json_print(json_of_message(&answer->base));
-    else
-        puts(answer->name);
-    return 0;
-}
-
-static const struct command command_tag = {
-    .name = "image tag",
-    .operands = "IMAGE NAME",
-    .summary = "Give an image one more name.",
-    .details = "Whichever image had the name loses it.\n\n  crispctl image tag busybox:1.36 registry.example/tools/busybox:stable",
-    .least = 2,
-    .most = 2,
-    .run = tag,
-};
-
-static const struct command *const image_commands[] = {&command_tag, NULL};
-
-const struct command command_image = {
-    .name = "image",
-    .summary = "Work on the images of this machine.",
-    .children = image_commands,
-};

@@ -27,6 +27,7 @@ struct commit {
     const char *reference;
     int session;
     const char *manifest_digest, *config_digest, *repo_digest;
+    struct strv gained; /* the names that the image gets */
     char *manifest_text, *config_text;
     size_t manifest_length, config_length;
     struct arrived *layers;
@@ -133,20 +134,29 @@ place_layers(struct commit *c, struct error *err)
     return any && fsync(c->images->layers_dir) < 0 ? error_errno(err, errno, "flush the layers' directory") : 0;
 }
 
-/* The names that the pull gives the image, beside those it has. */
+/* Those of an import are the archive's, a stranger's words. */
 static int
-collect_names(const struct commit *c, const struct image_record *old, struct strv *names, struct error *err)
+read_names(struct commit *c, const struct message *done, struct error *err)
+{
+    size_t cursor = 0, length;
+    for (const char *name; (name = message_next(done, PULL_REFERENCE, &cursor, &length));) {
+        cleanup_free char *text = str_ndup(name, length), *normal = reference_normalize(text, err);
+        if (!normal || !str_eq(normal, text))
+            return error_set(err, ERR_INTERNAL, "crisp-pull's message is malformed");
+        strv_add(&c->gained, normal);
+    }
+    return 0;
+}
+
+/* The names that a pull gives the image. */
+static int
+make_names(struct commit *c, struct error *err)
 {
     cleanup_reference struct reference reference = {0};
     TRY(reference_parse(c->reference, &reference, err));
     cleanup_free char *repository = reference_name(&reference);
-    cleanup_free char *by_digest = str_printf("%s@%s", repository, c->repo_digest);
-    if (old)
-        strv_copy(names, &old->names);
-    if (!strv_has(names, c->reference))
-        strv_add(names, c->reference);
-    if (!strv_has(names, by_digest))
-        strv_add(names, by_digest);
+    strv_add(&c->gained, c->reference);
+    strv_addf(&c->gained, "%s@%s", repository, c->repo_digest);
     return 0;
 }
 
@@ -155,7 +165,11 @@ add_image(struct commit *c, const struct manifest *manifest, struct error *err)
 {
     cleanup_strv struct strv names = {0}, chains = {0}, blobs = {0};
     const struct image_record *old = index_find_id(c->next, c->config_digest);
-    TRY(collect_names(c, old, &names, err));
+    if (old)
+        strv_copy(&names, &old->names);
+    for (size_t i = 0; i < c->gained.count; i++)
+        if (!strv_has(&names, c->gained.items[i]))
+            strv_add(&names, c->gained.items[i]);
     for (size_t i = 0; i < c->layer_count; i++)
         strv_add(&chains, c->layers[i].chain_id);
     manifest_layer_digests(manifest, &blobs);
@@ -177,29 +191,28 @@ add_image(struct commit *c, const struct manifest *manifest, struct error *err)
     return 0;
 }
 
+static int
+look_up(const struct commit *c, const char *name, struct error *err)
+{
+    const struct image *image = TRY_PTR(images_find(c->images, name, err));
+    int result =
+        str_eq(image->id, c->config_digest) ? 0 : error_set(err, ERR_INTERNAL, "%s is %s after the pull, not %s", name, image->id, c->config_digest);
+    for (size_t n = 0; n < image->layers.count && result == 0; n++) {
+        cleanup_close int layer = file_open(c->images->layers_dir, image->layers.items[n], O_RDONLY | O_DIRECTORY, 0, err);
+        result = layer < 0 ? error_prefix(err, "layer %s of the image", image->layers.items[n]) : 0;
+    }
+    image_release(image);
+    return result;
+}
+
 /* With `writing` held, as a removal that comes at once is no failure of the pull. The image as it will be asked for: by each name and by its id,
  * every layer there. */
 static int
-look_up_again(struct commit *c, struct error *err)
+look_up_again(const struct commit *c, struct error *err)
 {
-    cleanup_reference struct reference reference = {0};
-    TRY(reference_parse(c->reference, &reference, err));
-    cleanup_free char *repository = reference_name(&reference);
-    cleanup_free char *by_digest = str_printf("%s@%s", repository, c->repo_digest);
-    const char *const names[] = {c->reference, by_digest, c->config_digest};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const struct image *image = TRY_PTR(images_find(c->images, names[i], err));
-        int result = str_eq(image->id, c->config_digest)
-                         ? 0
-                         : error_set(err, ERR_INTERNAL, "%s is %s after the pull, not %s", names[i], image->id, c->config_digest);
-        for (size_t n = 0; n < image->layers.count && result == 0; n++) {
-            cleanup_close int layer = file_open(c->images->layers_dir, image->layers.items[n], O_RDONLY | O_DIRECTORY, 0, err);
-            result = layer < 0 ? error_prefix(err, "layer %s of the image", image->layers.items[n]) : 0;
-        }
-        image_release(image);
-        TRY(result);
-    }
-    return 0;
+    for (size_t i = 0; i < c->gained.count; i++)
+        TRY(look_up(c, c->gained.items[i], err));
+    return look_up(c, c->config_digest, err);
 }
 
 /* The layers must be those that the configuration names: the chain ids are what they will be shared by. */
@@ -231,6 +244,7 @@ read_done(struct commit *c, struct message *done, struct manifest *manifest, str
     c->repo_digest = message_string(done, PULL_REPO_DIGEST);
     if (!digest_valid(c->repo_digest))
         return error_set(err, ERR_INTERNAL, "crisp-pull's message is malformed");
+    TRY(c->reference ? make_names(c, err) : read_names(c, done, err));
     TRY(take_document(done, 0, c->manifest_digest, &c->manifest_text, &c->manifest_length, err));
     TRY(take_document(done, 1, c->config_digest, &c->config_text, &c->config_length, err));
     TRY(manifest_parse(c->manifest_text, c->manifest_length, "", manifest, err));
@@ -291,6 +305,7 @@ images_commit(struct images *images, const char *reference, int session, struct 
     free(c.manifest_text);
     free(c.config_text);
     free(c.layers);
+    strv_free(&c.gained);
     if (c.next)
         index_unref(c.next);
     return id;

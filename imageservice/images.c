@@ -331,9 +331,9 @@ images_usage(struct images *images, uint64_t *bytes, uint64_t *inodes)
 
 /* ---- Holding ---- */
 
-/* With `lock` held. */
-static void
-add_hold(struct images *images, const char *holder, const struct strv *layers, const struct strv *chains)
+/* With `lock` held: the holder's hold, made where it has none. */
+static struct hold *
+hold_of(struct images *images, const char *holder)
 {
     struct hold *hold = images->holds;
     while (hold && !str_eq(hold->holder, holder))
@@ -344,12 +344,7 @@ add_hold(struct images *images, const char *holder, const struct strv *layers, c
         hold->next = images->holds;
         images->holds = hold;
     }
-    strv_free(&hold->layers);
-    strv_free(&hold->chains);
-    if (layers)
-        strv_copy(&hold->layers, layers);
-    if (chains)
-        strv_copy(&hold->chains, chains);
+    return hold;
 }
 
 static int
@@ -371,8 +366,11 @@ images_hold(struct images *images, const struct strv *layers, const char *holder
     for (size_t i = 0; i < layers->count && result == 0; i++)
         if (strv_has(&images->dying, layers->items[i]))
             result = error_set(err, ERR_NOT_FOUND, "layer %s is being removed with its image", layers->items[i]);
-    if (result == 0)
-        add_hold(images, holder, layers, NULL);
+    if (result == 0) {
+        struct hold *hold = hold_of(images, holder);
+        strv_free(&hold->layers);
+        strv_copy(&hold->layers, layers);
+    }
     (void)pthread_mutex_unlock(&images->lock);
     TRY(result);
     if (check_here(images, layers, err) == 0)
@@ -389,7 +387,7 @@ images_claim(struct images *images, const char *holder, const struct strv *chain
         const struct layer_record *layer = index_find_layer(images->index, chains->items[i]);
         strv_add(names, layer && !layer->damaged && !strv_has(&images->dying, layer->name) ? layer->name : "");
     }
-    add_hold(images, holder, NULL, chains);
+    strv_copy(&hold_of(images, holder)->chains, chains);
     (void)pthread_mutex_unlock(&images->lock);
 }
 
@@ -729,4 +727,13 @@ images_pull(struct images *images, const char *reference, const struct image_aut
     if (!id)
         (void)error_prefix(err, "pull %s", name);
     return id;
+}
+
+int
+images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err)
+{
+    cleanup_free char *name = NULL;
+    if (!str_empty(import->name))
+        name = TRY_PTR(reference_normalize(import->name, err));
+    return pulls_import(images->pulls, import, name, cancel, ids, err) < 0 ? error_prefix(err, "import the archive") : 0;
 }

@@ -37,7 +37,8 @@ struct images {
     struct pulls *pulls;
 };
 
-/* Say which of the chains are there (their directories, else ""), and keep those and what comes of the others until images_unhold. */
+/* Say which of the chains are there (their directories, else ""), and keep those and what comes of the others, beside what the holder has, until
+ * images_unhold. */
 void images_claim(struct images *images, const char *holder, const struct strv *chains, struct strv *names);
 
 /* The index as it is; the caller unrefs it. */
@@ -62,8 +63,8 @@ void images_drop_blob(struct images *images, const char *digest);
 /* Have what nobody needs deleted beside the caller. */
 void images_collect_soon(struct images *images);
 
-/* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory. The id,
- * which the caller frees. */
+/* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory,
+ * `reference` NULL for an import: the message then says the names. The id, which the caller frees. */
 char *images_commit(struct images *images, const char *reference, int session, struct message *done, struct error *err);
 
 struct pulls;
@@ -71,3 +72,5 @@ struct pulls *pulls_start(struct images *images, struct error *err);
 void pulls_stop(struct pulls *pulls);
 bool pulls_own(struct pulls *pulls, const char *session); /* the directory below incoming/ that crisp-pull works in */
 char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
+int pulls_import(struct pulls *pulls, const struct images_import *import, const char *name, const struct cancel *cancel, struct strv *ids,
+                 struct error *err);

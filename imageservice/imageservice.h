@@ -82,6 +82,20 @@ void images_close(struct images *images);
  */
 char *images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
 
+/* What to import: a file, pipe or socket, borrowed for the call, that has what docker save writes, or an OCI image layout as a tar; plain, gzip or
+ * zstd. */
+struct images_import {
+    int archive;
+    const char *name; /* instead of the archive's names, for an archive of one image; NULL or "": those */
+    bool digests;     /* name images by digest as well, in archives that know no digests: that of the manifest made for them */
+};
+
+/* Import the images of an archive that this machine runs: all of them, or none and an error. Verified, unpacked and recorded as pulled ones are;
+ * their ids are added to `ids`. One without a name is there under its id. A caller whose patience ends stops the import. ERR_INVALID for an archive
+ * that is damaged or none, ERR_NOT_FOUND for one without an image for this machine, ERR_EXHAUSTED, ERR_INTERNAL (digest mismatch; crisp-pull died).
+ */
+int images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err);
+
 /* Find an image by tag, digest, tag with digest, id ("sha256:…" or bare hex) or unique id prefix. NULL with ERR_NOT_FOUND, ERR_INVALID (malformed,
  * ambiguous prefix). The caller releases it. */
 const struct image *images_find(struct images *images, const char *reference, struct error *err);

@@ -11,6 +11,8 @@
  *
  *   PULL_CANCEL at any time ────────────────▶ ends it; PULL_FAILED follows, unless PULL_DONE was on its way
  *
+ * PULL_IMPORT begins the same for each image of an archive: all are unpacked first, then there is a PULL_DONE and a PULL_COMMITTED for each of them.
+ *
  * crispd ends crisp-pull by closing the socket. Both are of one build: crispd starts the crisp-pull it was installed with. */
 #pragma once
 
@@ -22,10 +24,11 @@ enum pull_message {
     PULL_FAILED = 5,
     PULL_COMMITTED = 6,
     PULL_CANCEL = 7,
+    PULL_IMPORT = 8, /* instead of PULL_START; fd: the archive */
 };
 
 enum pull_field {
-    PULL_REFERENCE = 1, /* normalized */
+    PULL_REFERENCE = 1, /* normalized. PULL_IMPORT: the only name of the only image, if there is one. PULL_DONE of an import: repeated, its names */
     PULL_USERNAME = 2,
     PULL_PASSWORD = 3,
     PULL_AUTH = 4,
@@ -43,8 +46,10 @@ enum pull_field {
     PULL_ERROR_KIND = 16,
     PULL_ERROR_ERRNO = 17,
     PULL_ERROR_MESSAGE = 18,
-    PULL_TREE = 20, /* repeated, for each chain id: the digest of the unpacked tree, "" when it was there */
-    PULL_BLOB = 19, /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
+    PULL_BLOB = 19,    /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
+    PULL_DIGESTS = 20, /* PULL_IMPORT: 1: name images by digest as well where the archive knows no digests */
+    PULL_MORE = 21,    /* PULL_DONE: 1: another image of the archive follows */
+    PULL_TREE = 22,    /* repeated, for each chain id: the digest of the unpacked tree, "" when it was there */
 };
 
 enum { PULL_SOCKET_FD = 3 }; /* where crisp-pull finds its end */

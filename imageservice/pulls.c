@@ -41,7 +41,8 @@ enum state { QUEUED, SENT };
 struct waiter {
     int event;
     bool done;
-    char *id; /* of the image; NULL: failed with err */
+    char *id;        /* of the image; NULL: failed with err */
+    struct strv ids; /* of all images of an import */
     struct error err;
     struct waiter *next;
 };
@@ -51,8 +52,10 @@ struct pull {
     enum state state;
     bool cancelled; /* nobody waits; crisp-pull is told, and its answer dropped */
     bool cancel_sent;
-    bool again; /* its first crisp-pull died */
-    char *key, *reference;
+    bool again;            /* its first crisp-pull died, or it can't be begun again */
+    char *key, *reference; /* of an import, no reference: NULL */
+    int archive;           /* of an import: fd; -1 */
+    struct strv ids;       /* of the images that were committed */
     struct message *start; /* PULL_START with the credentials; wiped at the pull's end */
     struct waiter *waiters;
     struct pull *next;
@@ -143,6 +146,18 @@ key_of(const char *reference, const struct image_auth *auth)
 
 /* With the lock held. */
 static struct pull *
+add(struct pulls *pulls)
+{
+    struct pull *pull = mem_zalloc(1, sizeof *pull);
+    pull->serial = ++pulls->serial;
+    pull->archive = -1;
+    pull->next = pulls->all;
+    pulls->all = pull;
+    return pull;
+}
+
+/* With the lock held. */
+static struct pull *
 find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct image_record *known)
 {
     cleanup_free char *key = key_of(reference, auth);
@@ -151,25 +166,48 @@ find_or_add(struct pulls *pulls, const char *reference, const struct image_auth 
         pull = pull->next;
     if (pull)
         return pull;
-    pull = mem_zalloc(1, sizeof *pull);
-    pull->serial = ++pulls->serial;
+    pull = add(pulls);
+    pull->start = start_message(pull->serial, reference, auth, known);
     pull->key = steal(key);
     pull->reference = str_dup(reference);
-    pull->start = start_message(pull->serial, reference, auth, known);
-    pull->next = pulls->all;
-    pulls->all = pull;
+    return pull;
+}
+
+/* What is asked for: a pull, which others may share, or an import. */
+struct wish {
+    const char *reference;
+    const struct image_auth *auth;
+    const struct images_import *import; /* NULL: a pull */
+    const struct cancel *cancel;
+    const char *stage;
+};
+
+/* With the lock held. A pipe can't be read twice. */
+static struct pull *
+add_import(struct pulls *pulls, const struct images_import *import, const char *name)
+{
+    struct stat st;
+    struct pull *pull = add(pulls);
+    struct message *start = pull->start = mem_alloc(sizeof *start);
+    message_begin(start, PULL_IMPORT, pull->serial);
+    message_put_string(start, PULL_REFERENCE, name);
+    message_put_u64(start, PULL_DIGESTS, import->digests);
+    pull->archive = fcntl(import->archive, F_DUPFD_CLOEXEC, 0);
+    message_put_fd(start, pull->archive);
+    pull->again = fstat(pull->archive, &st) < 0 || !S_ISREG(st.st_mode);
     return pull;
 }
 
 static int
-join(struct pulls *pulls, const char *reference, const struct image_auth *auth, struct waiter *waiter, struct pull **out, struct error *err)
+join(struct pulls *pulls, const struct wish *wish, struct waiter *waiter, struct pull **out, struct error *err)
 {
     cleanup(index_unrefp) struct index *index = images_index(pulls->images);
     (void)pthread_mutex_lock(&pulls->lock);
     bool closing = pulls->closing;
     if (!closing) {
         pulls->callers++;
-        *out = find_or_add(pulls, reference, auth, index_find_name(index, reference));
+        *out = wish->import ? add_import(pulls, wish->import, wish->reference)
+                            : find_or_add(pulls, wish->reference, wish->auth, index_find_name(index, wish->reference));
         waiter->next = (*out)->waiters;
         (*out)->waiters = waiter;
     }
@@ -196,8 +234,8 @@ leave(struct pulls *pulls, struct pull *pull, struct waiter *waiter)
     (void)pthread_mutex_unlock(&pulls->lock);
 }
 
-char *
-pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+static char *
+wait_for(struct pulls *pulls, const struct wish *wish, struct strv *ids, struct error *err)
 {
     struct pull *pull = NULL;
     struct waiter waiter = {.event = -1};
@@ -207,15 +245,33 @@ pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *
         return NULL;
     }
     waiter.event = event;
-    TRY_OR_NULL(join(pulls, reference, auth, &waiter, &pull, err));
+    TRY_OR_NULL(join(pulls, wish, &waiter, &pull, err));
     struct error patience;
-    int waited = cancel_wait(cancel, event, INT64_MAX, "pulling the image", &patience);
+    int waited = cancel_wait(wish->cancel, event, INT64_MAX, wish->stage, &patience);
     leave(pulls, pull, &waiter);
+    *ids = waiter.ids;
     if (waiter.done && waiter.id)
         return waiter.id;
     if (err)
         *err = waiter.done || waited > 0 ? waiter.err : patience;
     return NULL;
+}
+
+char *
+pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+{
+    cleanup_strv struct strv ids = {0};
+    struct wish wish = {.reference = reference, .auth = auth, .cancel = cancel, .stage = "pulling the image"};
+    return wait_for(pulls, &wish, &ids, err);
+}
+
+int
+pulls_import(struct pulls *pulls, const struct images_import *import, const char *name, const struct cancel *cancel, struct strv *ids,
+             struct error *err)
+{
+    struct wish wish = {.reference = name, .import = import, .cancel = cancel, .stage = "importing the archive"};
+    cleanup_free char *last = wait_for(pulls, &wish, ids, err);
+    return last ? 0 : -1;
 }
 
 /* ---- The thread ---- */
@@ -224,6 +280,9 @@ static void
 pull_free(struct pull *pull)
 {
     wipe_message(pull->start);
+    if (pull->archive >= 0)
+        (void)close(pull->archive);
+    strv_free(&pull->ids);
     free(pull->key);
     free(pull->reference);
     free(pull);
@@ -242,6 +301,7 @@ tell_waiters(struct pulls *pulls, struct pull *pull, const char *id, const struc
         pull->waiters = waiter->next;
         waiter->done = true;
         waiter->id = str_dup(id);
+        strv_copy(&waiter->ids, &pull->ids);
         if (!id)
             waiter->err = *why;
         (void)eventfd_write(waiter->event, 1);
@@ -540,14 +600,23 @@ answer_layers(struct pulls *pulls, const struct pull *pull, const struct message
     return send_message(pulls, pulls->message, err);
 }
 
+/* A failed commit ends the rest of the import as well. */
 static int
 commit(struct pulls *pulls, struct pull *pull, struct message *done, struct error *err)
 {
     struct error why = {0};
     cleanup_free char *id = images_commit(pulls->images, pull->reference, pulls->session, done, &why);
     uint32_t serial = pull->serial;
-    end_pull(pulls, pull, id, &why);
+    bool more = message_u64(done, PULL_MORE) != 0 && pull->archive >= 0;
+    if (id && !strv_has(&pull->ids, id))
+        strv_add(&pull->ids, id);
+    if (!id || !more)
+        end_pull(pulls, pull, id, &why);
     message_begin(pulls->message, PULL_COMMITTED, serial);
+    TRY(send_message(pulls, pulls->message, err));
+    if (id || !more)
+        return 0;
+    message_begin(pulls->message, PULL_CANCEL, serial);
     return send_message(pulls, pulls->message, err);
 }
 

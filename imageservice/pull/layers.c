@@ -20,7 +20,7 @@ enum state { QUEUED, FETCHING, UNPACKED, FAILED };
 struct shared_layer {
     char chain_id[DIGEST_SIZE], diff_id[DIGEST_SIZE];
     struct descriptor descriptor;
-    struct registry *registry;
+    struct layer_source from;
     struct http_scope scope; /* of its transfers */
     char name[24];
     unsigned refs; /* the pulls', and the worker's */
@@ -75,7 +75,10 @@ destroy(struct layers *layers, struct shared_layer *layer)
     if (layer->layer)
         layer_close(layer->layer);
     delete_files(layers, layer);
-    registry_unref(layer->registry);
+    if (layer->from.registry)
+        registry_unref(layer->from.registry);
+    if (layer->from.bundle)
+        bundle_unref(layer->from.bundle);
     free(layer->descriptor.digest);
     (void)pthread_mutex_destroy(&layer->settling);
     free(layer);
@@ -114,7 +117,7 @@ find(const struct layers *layers, const char *chain_id)
 }
 
 static struct shared_layer *
-enqueue(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor, struct registry *registry)
+enqueue(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor, struct layer_source from)
 {
     struct shared_layer *layer = mem_zalloc(1, sizeof *layer);
     (void)pthread_mutex_init(&layer->settling, NULL);
@@ -122,7 +125,8 @@ enqueue(struct layers *layers, const char *chain_id, const char *diff_id, const 
     (void)snprintf(layer->diff_id, sizeof layer->diff_id, "%s", diff_id);
     (void)snprintf(layer->name, sizeof layer->name, "%llu", (unsigned long long)++layers->counter);
     layer->descriptor = (struct descriptor){.digest = str_dup(descriptor->digest), .size = descriptor->size};
-    layer->registry = registry_ref(registry);
+    layer->from.registry = from.registry ? registry_ref(from.registry) : NULL;
+    layer->from.bundle = from.bundle ? bundle_ref(from.bundle) : NULL;
     layer->refs = 1; /* the worker's */
     layer->next = layers->all;
     layers->all = layer;
@@ -135,12 +139,12 @@ enqueue(struct layers *layers, const char *chain_id, const char *diff_id, const 
 }
 
 struct shared_layer *
-layers_want(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor, struct registry *registry)
+layers_want(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor, struct layer_source from)
 {
     (void)pthread_mutex_lock(&layers->lock);
     struct shared_layer *layer = find(layers, chain_id);
     if (!layer)
-        layer = enqueue(layers, chain_id, diff_id, descriptor, registry);
+        layer = enqueue(layers, chain_id, diff_id, descriptor, from);
     layer->refs++;
     (void)pthread_mutex_unlock(&layers->lock);
     return layer;
@@ -209,9 +213,9 @@ shared_layer_usage(const struct shared_layer *layer, uint64_t *bytes, uint64_t *
 }
 
 bool
-shared_layer_is_from(const struct shared_layer *layer, const struct registry *registry)
+shared_layer_is_from(const struct shared_layer *layer, struct layer_source source)
 {
-    return layer->registry == registry;
+    return layer->from.registry == source.registry && layer->from.bundle == source.bundle;
 }
 
 /* ---- Fetching one layer: the worker's thread drives the transfer, one thread unpacks, one decompresses. ---- */
@@ -328,8 +332,11 @@ open_partial(struct fetch *f)
 {
     const struct descriptor *descriptor = &f->shared->descriptor;
     struct stat st;
-    if (f->layers->options.keep_blobs || descriptor->size >= LIMIT_PARTIAL_BYTES)
+    bool from_archive = f->shared->from.bundle != NULL; /* whose layers are always had from their beginning */
+    if (f->layers->options.keep_blobs || (descriptor->size >= LIMIT_PARTIAL_BYTES && !from_archive))
         f->keep = partial_open(f->layers->options.partial, descriptor->digest, descriptor->size);
+    if (from_archive && f->keep >= 0)
+        (void)ftruncate(f->keep, 0);
     f->went_on = f->keep >= 0 && fstat(f->keep, &st) == 0 && st.st_size > 0;
 }
 
@@ -348,6 +355,15 @@ close_partial(struct fetch *f, int result, const struct error *err)
 }
 
 static int
+fetch_packed(const struct fetch *f, size_t host, bool *corrupt, struct error *err)
+{
+    struct shared_layer *shared = f->shared;
+    if (shared->from.bundle)
+        return bundle_blob(shared->from.bundle, &shared->scope, &shared->descriptor, f->packed, corrupt, err);
+    return registry_blob(shared->from.registry, &shared->scope, &shared->descriptor, host, f->went_on ? f->keep : -1, f->packed, corrupt, err);
+}
+
+static int
 fetch_from(struct layers *layers, struct shared_layer *shared, size_t host, bool *corrupt, bool *went_on, struct error *err)
 {
     pthread_t unpacker;
@@ -355,7 +371,7 @@ fetch_from(struct layers *layers, struct shared_layer *shared, size_t host, bool
     open_partial(&f);
     int result = start_thread(&unpacker, unpack, &f, err);
     if (result == 0) {
-        result = registry_blob(shared->registry, &shared->scope, &shared->descriptor, host, f.went_on ? f.keep : -1, f.packed, corrupt, err);
+        result = fetch_packed(&f, host, corrupt, err);
         (void)pthread_join(unpacker, NULL);
         result = outcome(&f, result, corrupt, err);
     }
@@ -385,17 +401,17 @@ fetch(struct layers *layers, struct shared_layer *shared, struct error *err)
         if (result == 0 || !corrupt)
             return result;
         host += !went_on;
-        if (host >= registry_host_count(shared->registry))
+        if (shared->from.bundle || host >= registry_host_count(shared->from.registry))
             return result;
     }
 }
 
 static unsigned
-count_fetched_for(const struct layers *layers, const struct registry *registry)
+count_fetched_for(const struct layers *layers, struct layer_source source)
 {
     unsigned count = 0;
     for (const struct shared_layer *layer = layers->all; layer; layer = layer->next)
-        count += layer->registry == registry && layer->state == FETCHING;
+        count += shared_layer_is_from(layer, source) && layer->state == FETCHING;
     return count;
 }
 
@@ -404,7 +420,7 @@ static struct shared_layer *
 take_queued(struct layers *layers)
 {
     struct shared_layer **link = &layers->queue;
-    while (*link && count_fetched_for(layers, (*link)->registry) >= layers->options.per_pull)
+    while (*link && count_fetched_for(layers, (*link)->from) >= layers->options.per_pull)
         link = &(*link)->next_queued;
     struct shared_layer *layer = *link;
     if (layer) {

@@ -7,11 +7,18 @@
  * session's directory of it is deleted. Any thread. */
 #pragma once
 
+#include "imageservice/pull/bundle.h"
 #include "imageservice/pull/registry.h"
 #include "imageservice/tree.h"
 
 struct layers;
 struct shared_layer;
+
+/* Where a layer comes from: a registry, or an archive; the other is NULL. */
+struct layer_source {
+    struct registry *registry;
+    struct bundle *bundle;
+};
 
 struct layers_options {
     struct http *http;
@@ -26,9 +33,9 @@ struct layers *layers_start(const struct layers_options *options, struct error *
 /* After every layer was given back; waits for what is still being broken off. */
 void layers_stop(struct layers *layers);
 
-/* The layer of this chain id, joined or newly queued to be fetched from `registry`. */
+/* The layer of this chain id, joined or newly queued to be fetched from there. */
 struct shared_layer *layers_want(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor,
-                                 struct registry *registry);
+                                 struct layer_source from);
 /* Wait until it is unpacked. `scope` is the waiting pull's: when cancelled, ERR_CANCELLED. */
 int layers_wait(struct layers *layers, struct shared_layer *layer, const struct http_scope *scope, struct error *err);
 /* See layer_settle; done once for all. */
@@ -47,5 +54,5 @@ int shared_layer_root(const struct shared_layer *layer);
 const char *shared_layer_name(const struct shared_layer *layer); /* below the session's directory */
 bool shared_layer_blob_kept(const struct shared_layer *layer);   /* with keep_blobs: as a file below partial, whole */
 void shared_layer_usage(const struct shared_layer *layer, uint64_t *bytes, uint64_t *inodes);
-/* Is it fetched on behalf of this registry object? */
-bool shared_layer_is_from(const struct shared_layer *layer, const struct registry *registry);
+/* Is it fetched from this very object? */
+bool shared_layer_is_from(const struct shared_layer *layer, struct layer_source source);

@@ -119,11 +119,11 @@ serve(const struct pull_context *context, struct error *err)
     for (;;) {
         if (TRY(message_receive(context->socket, message, err)) == 0)
             return 0;
-        message_close_fds(message);
-        if (message->type == PULL_START)
+        if (message->type == PULL_START || message->type == PULL_IMPORT)
             pull_start(context, message);
         else
             pull_message(message);
+        message_close_fds(message);
         explicit_bzero(message->data, message->length); /* PULL_START's secrets */
     }
 }

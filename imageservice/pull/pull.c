@@ -29,6 +29,7 @@ struct pull {
     char *reference;
     struct http_scope scope;
     struct registry *registry;
+    struct bundle *bundle; /* of an import, which has no registry */
     struct document manifest, config;
     char repo_digest[DIGEST_SIZE];
     struct strv known; /* digests that the reference had, for which the manifest `known_manifest` is here */
@@ -40,7 +41,14 @@ struct pull {
     struct message *message; /* the one being made */
     struct message *have;    /* crispd's answer; guarded by pulls.lock as is what follows */
     bool committed;
+    struct pull **parts; /* of an import: a pull for each of its images */
+    size_t part_count;
+    struct pull *active; /* the part that crispd's next answer is for */
     struct pull *next;
+    /* Of an import: */
+    int archive; /* fd; -1 */
+    bool digests;
+    struct strv names; /* of a part */
 };
 
 static struct {
@@ -129,7 +137,8 @@ get_config(struct pull *pull, struct error *err)
 {
     const struct descriptor *descriptor = &pull->parsed.config;
     if (!find_document(pull, descriptor->digest, &pull->config))
-        TRY(registry_config(pull->registry, &pull->scope, descriptor, &pull->config, err));
+        TRY(pull->bundle ? bundle_document(pull->bundle, descriptor->digest, &pull->config, err)
+                         : registry_config(pull->registry, &pull->scope, descriptor, &pull->config, err));
     struct image_config config = {0};
     int result = image_config_parse(pull->config.text, pull->config.length, &config, &pull->diff_ids, err);
     image_config_free(&config);
@@ -178,10 +187,16 @@ ask_what_is_there(struct pull *pull, struct error *err)
     return 0;
 }
 
+static struct layer_source
+source_of(const struct pull *pull)
+{
+    return (struct layer_source){pull->registry, pull->bundle};
+}
+
 static struct shared_layer *
 want(struct pull *pull, size_t i)
 {
-    return layers_want(pull->context->layers, pull->wanted[i].chain_id, pull->diff_ids.items[i], &pull->parsed.layers[i], pull->registry);
+    return layers_want(pull->context->layers, pull->wanted[i].chain_id, pull->diff_ids.items[i], &pull->parsed.layers[i], source_of(pull));
 }
 
 /* A layer that another pull's registry failed to give is asked of ours. */
@@ -192,7 +207,7 @@ wait_for_layer(struct pull *pull, size_t i, struct error *err)
     for (;;) {
         if (layers_wait(pull->context->layers, w->shared, &pull->scope, err) == 0)
             return 0;
-        if (atomic_load(&pull->scope.cancelled) || shared_layer_is_from(w->shared, pull->registry))
+        if (atomic_load(&pull->scope.cancelled) || shared_layer_is_from(w->shared, source_of(pull)))
             return -1;
         layers_give_back(pull->context->layers, w->shared);
         w->shared = want(pull, i);
@@ -229,8 +244,10 @@ check_space(const struct pull *pull, struct error *err)
     for (size_t i = 0; i < pull->wanted_count; i++)
         if (!*pull->wanted[i].name)
             space_add(&needed, &pull->parsed.layers[i], pull->context->partial, pull->context->keep_blobs);
+    if (pull->bundle && !pull->context->keep_blobs)
+        needed.packed = 0; /* they lie in the archive */
     uint64_t bytes = needed.unpacked + needed.packed;
-    return space_check(pull->context->incoming, bytes < needed.unpacked ? UINT64_MAX : bytes, err);
+    return bytes ? space_check(pull->context->incoming, bytes < needed.unpacked ? UINT64_MAX : bytes, err) : 0;
 }
 
 struct flushing {
@@ -303,7 +320,7 @@ put_document(struct message *m, const struct document *document, int *fd, struct
 }
 
 static int
-send_done(struct pull *pull, struct error *err)
+send_done(struct pull *pull, bool more, struct error *err)
 {
     cleanup_close int manifest = -1, config = -1;
     struct message *m = pull->message;
@@ -326,6 +343,9 @@ send_done(struct pull *pull, struct error *err)
         if (pull->context->keep_blobs)
             message_put_string(m, PULL_BLOB, w->shared && shared_layer_blob_kept(w->shared) ? "kept" : "");
     }
+    for (size_t i = 0; i < pull->names.count; i++)
+        message_put_string(m, PULL_REFERENCE, pull->names.items[i]);
+    message_put_u64(m, PULL_MORE, more);
     TRY(check_cancelled(pull, err));
     return message_send(pull->context->socket, m, err);
 }
@@ -340,18 +360,25 @@ send_failed(struct pull *pull, const struct error *why)
     (void)message_send(pull->context->socket, pull->message, NULL); /* crispd gone: the main thread sees it too */
 }
 
+/* What crispd has to be asked, and what is missing fetched and unpacked, once the manifest is known. */
 static int
-run(struct pull *pull, struct error *err)
+fetch_image(struct pull *pull, struct error *err)
+{
+    TRY(get_config(pull, err));
+    compute_chains(pull);
+    TRY(ask_what_is_there(pull, err));
+    return fetch_missing(pull, err);
+}
+
+static int
+run_pull(struct pull *pull, struct error *err)
 {
     cleanup_reference struct reference reference = {0};
     TRY(reference_parse(pull->reference, &reference, err));
     TRY(check_cancelled(pull, err));
     TRY(resolve(pull, &reference, err));
-    TRY(get_config(pull, err));
-    compute_chains(pull);
-    TRY(ask_what_is_there(pull, err));
-    TRY(fetch_missing(pull, err));
-    return send_done(pull, err);
+    TRY(fetch_image(pull, err));
+    return send_done(pull, false, err);
 }
 
 static void
@@ -366,6 +393,16 @@ wait_for_commit(struct pull *pull)
 static void
 pull_free(struct pull *pull)
 {
+    for (size_t i = 0; i < pull->part_count; i++) {
+        pull->parts[i]->message = NULL;
+        pull_free(pull->parts[i]);
+    }
+    free(pull->parts);
+    if (pull->archive >= 0)
+        (void)close(pull->archive);
+    if (pull->bundle)
+        bundle_unref(pull->bundle);
+    strv_free(&pull->names);
     for (size_t i = 0; i < pull->wanted_count; i++) {
         if (pull->wanted[i].shared)
             layers_give_back(pull->context->layers, pull->wanted[i].shared);
@@ -405,6 +442,88 @@ end(struct pull *pull)
     (void)pthread_mutex_unlock(&pulls.lock);
 }
 
+/* ---- Imports ---- */
+
+static int
+name_part(const struct pull *import, struct pull *part, const struct bundle_image *image, struct error *err)
+{
+    if (*import->reference)
+        strv_add(&part->names, import->reference);
+    else
+        strv_copy(&part->names, &image->names);
+    for (size_t i = 0, tags = part->names.count; i < tags && (*image->digest || import->digests); i++) {
+        cleanup_reference struct reference reference = {0};
+        TRY(reference_parse(part->names.items[i], &reference, err));
+        cleanup_free char *repository = reference_name(&reference), *name = str_printf("%s@%s", repository, part->repo_digest);
+        if (!strv_has(&part->names, name))
+            strv_add(&part->names, name);
+    }
+    return 0;
+}
+
+/* Takes the image's documents. */
+static int
+add_part(struct pull *import, struct bundle_image *image, struct error *err)
+{
+    struct pull *part = mem_zalloc(1, sizeof *part);
+    part->context = import->context;
+    part->serial = import->serial;
+    part->archive = -1;
+    part->bundle = bundle_ref(import->bundle);
+    part->message = import->message; /* they come one after the other */
+    part->manifest = image->manifest;
+    image->manifest = (struct document){0};
+    (void)strcpy(part->repo_digest, *image->digest ? image->digest : part->manifest.digest);
+    (void)pthread_mutex_lock(&pulls.lock);
+    import->parts = mem_realloc(import->parts, import->part_count + 1, sizeof *import->parts);
+    import->parts[import->part_count++] = import->active = part;
+    atomic_store(&part->scope.cancelled, atomic_load(&import->scope.cancelled));
+    (void)pthread_mutex_unlock(&pulls.lock);
+    TRY(name_part(import, part, image, err));
+    TRY(manifest_parse(part->manifest.text, part->manifest.length, "", &part->parsed, err));
+    return fetch_image(part, err);
+}
+
+static int
+add_parts(struct pull *import, struct bundle_images *images, struct error *err)
+{
+    if (*import->reference && images->count > 1)
+        return error_set(err, ERR_INVALID, "it holds %zu images, and %s can be the name of one only", images->count, import->reference);
+    for (size_t i = 0; i < images->count; i++)
+        TRY(add_part(import, &images->items[i], err));
+    return 0;
+}
+
+static int
+run_import(struct pull *import, struct error *err)
+{
+    struct bundle_images images = {0};
+    import->bundle = TRY_PTR(bundle_open(import->archive, import->context->incoming, &import->scope, err));
+    int result = bundle_read_images(import->bundle, &import->scope, &images, err);
+    if (result == 0)
+        result = add_parts(import, &images, err);
+    bundle_images_free(&images);
+    TRY(result);
+    for (size_t i = 0; i < import->part_count; i++) {
+        (void)pthread_mutex_lock(&pulls.lock);
+        import->active = import->parts[i];
+        (void)pthread_mutex_unlock(&pulls.lock);
+        TRY(send_done(import->active, i + 1 < import->part_count, err));
+        wait_for_commit(import->active);
+    }
+    return 0;
+}
+
+static int
+run(struct pull *pull, struct error *err)
+{
+    if (pull->archive >= 0)
+        return run_import(pull, err);
+    TRY(run_pull(pull, err));
+    wait_for_commit(pull);
+    return 0;
+}
+
 static void *
 run_thread(void *arg)
 {
@@ -412,8 +531,6 @@ run_thread(void *arg)
     struct error err = {0};
     if (run(pull, &err) < 0)
         send_failed(pull, &err);
-    else
-        wait_for_commit(pull);
     end(pull);
     return NULL;
 }
@@ -451,7 +568,7 @@ start_thread(struct pull *pull, struct error *err)
 }
 
 void
-pull_start(const struct pull_context *context, const struct message *start)
+pull_start(const struct pull_context *context, struct message *start)
 {
     struct error err = {0};
     struct pull *pull = mem_zalloc(1, sizeof *pull);
@@ -463,7 +580,9 @@ pull_start(const struct pull_context *context, const struct message *start)
     for (const char *digest; (digest = message_next(start, PULL_REPO_DIGEST, &cursor, &length));)
         strv_take(&pull->known, str_ndup(digest, length));
     pull->message = mem_alloc(sizeof *pull->message);
-    int result = open_registry(pull, start, &err);
+    pull->archive = message_take_fd(start, 0);
+    pull->digests = message_u64(start, PULL_DIGESTS) != 0;
+    int result = pull->archive >= 0 ? 0 : open_registry(pull, start, &err);
     (void)pthread_mutex_lock(&pulls.lock);
     pull->next = pulls.all;
     pulls.all = pull;
@@ -481,6 +600,8 @@ pull_start(const struct pull_context *context, const struct message *start)
 static void
 cancel(struct pull *pull)
 {
+    for (size_t i = 0; i < pull->part_count; i++)
+        cancel(pull->parts[i]);
     http_cancel(pull->context->registries.http, &pull->scope);
     (void)pthread_cond_broadcast(&pulls.changed);
 }
@@ -504,10 +625,11 @@ pull_message(struct message *message)
     struct pull *pull = pulls.all;
     while (pull && pull->serial != message->serial)
         pull = pull->next;
-    if (pull && message->type == PULL_HAVE && !pull->have)
-        pull->have = mem_dup(message, sizeof *message);
-    if (pull && message->type == PULL_COMMITTED)
-        commit(pull);
+    struct pull *active = pull && pull->active ? pull->active : pull;
+    if (active && message->type == PULL_HAVE && !active->have)
+        active->have = mem_dup(message, sizeof *message);
+    if (active && message->type == PULL_COMMITTED)
+        commit(active);
     if (pull && message->type == PULL_CANCEL) {
         cancel(pull);
         layers = pull->context->layers;

@@ -3,6 +3,9 @@
  *   resolve ──▶ manifest ──▶ configuration ──▶ ask crispd what is there ──▶ fetch the rest ──▶ settle ──▶ flush ──▶ PULL_DONE ──▶ wait for
  * PULL_COMMITTED
  *
+ * An import goes the same way for each image of its archive, with a pull of its own for each, up to the flush; then it sends PULL_DONE for one after
+ * the other, so that a bad archive leaves nothing.
+ *
  * Any step's failure is PULL_FAILED. The main thread hands crispd's messages in; the pull frees itself after its end. */
 #pragma once
 
@@ -23,8 +26,8 @@ struct pull_context {
     struct layers *layers;
 };
 
-/* Begin what PULL_START says. Returns at once; a failure to begin is answered with PULL_FAILED. */
-void pull_start(const struct pull_context *context, const struct message *start);
+/* Begin what PULL_START or PULL_IMPORT (whose fd is taken) says. Returns at once; a failure to begin is answered with PULL_FAILED. */
+void pull_start(const struct pull_context *context, struct message *start);
 /* PULL_HAVE, PULL_CANCEL or PULL_COMMITTED for a pull under way; for one that is gone it is ignored. */
 void pull_message(struct message *message);
 /* Cancel all and wait until they are gone. */

@@ -535,6 +535,16 @@ images_tag(struct images *images, const char *reference, const char *name, struc
 }
 
 int
+images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err)
+{
+    (void)images;
+    (void)import;
+    (void)cancel;
+    (void)ids;
+    return error_set(err, ERR_NOT_FOUND, "there is no image");
+}
+
+int
 images_hold(struct images *images, const struct strv *layers, const char *holder, struct error *err)
 {
     (void)images;

@@ -1,0 +1,110 @@
+/* crispctl image …: what CRI has no words for, by crisp's own rpcs. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "ctl/command.h"
+#include "ctl/format.h"
+#include "ctl/json.h"
+
+static int
+tag(struct ctl *ctl, struct error *err)
+{
+    Crisp__V1__TagImageRequest request = CRISP__V1__TAG_IMAGE_REQUEST__INIT;
+    request.source = ctl->args.operands[0];
+    request.name = ctl->args.operands[1];
+    cleanup_message Crisp__V1__TagImageResponse *answer = TRY_PTR(client_call(ctl->client, "TagImage", &request.base, CALL_SECONDS, err));
+    if (ctl->json)
+        json_print(json_of_message(&answer->base));
+    else
+        puts(answer->name);
+    return 0;
+}
+
+static const struct command command_tag = {
+    .name = "image tag",
+    .operands = "IMAGE NAME",
+    .summary = "Give an image one more name.",
+    .details = "Whichever image had the name loses it.\n\n  crispctl image tag busybox:1.36 registry.example/tools/busybox:stable",
+    .least = 2,
+    .most = 2,
+    .run = tag,
+};
+
+/* gRPC carries no fds: crispd opens what we have open. */
+static void
+describe_file(int fd, const struct stat *st, Crisp__V1__OpenFile *out)
+{
+    *out = (Crisp__V1__OpenFile)CRISP__V1__OPEN_FILE__INIT;
+    out->pid = (uint32_t)getpid();
+    out->fd = (uint32_t)fd;
+    out->device = st->st_dev;
+    out->inode = st->st_ino;
+}
+
+static void
+print_imported(const Crisp__V1__ImportImagesResponse *answer)
+{
+    for (size_t i = 0; i < answer->n_images; i++) {
+        const Crisp__V1__NamedImage *image = answer->images[i];
+        for (size_t n = 0; n < image->n_names; n++)
+            puts(image->names[n]);
+        if (image->n_names == 0)
+            puts(image->id);
+    }
+}
+
+static int
+import(struct ctl *ctl, struct error *err)
+{
+    const char *path = ctl->args.operands[0];
+    struct stat st;
+    bool from_stdin = str_eq(path, "-");
+    cleanup_close int opened = from_stdin ? -1 : TRY(file_open(AT_FDCWD, path, O_RDONLY, 0, err));
+    int fd = from_stdin ? STDIN_FILENO : opened;
+    if (fstat(fd, &st) < 0)
+        return error_errno(err, errno, "%s", from_stdin ? "stdin" : path);
+    if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode))
+        return error_set(err, ERR_INVALID, "%s is no file or pipe that could hold an archive", from_stdin ? "stdin" : path);
+    Crisp__V1__OpenFile file;
+    Crisp__V1__ImportImagesRequest request = CRISP__V1__IMPORT_IMAGES_REQUEST__INIT;
+    describe_file(fd, &st, &file);
+    request.archive = &file;
+    if (args_value(&ctl->args, "name"))
+        request.name = args_value(&ctl->args, "name");
+    request.digests = args_flag(&ctl->args, "digests");
+    cleanup_message Crisp__V1__ImportImagesResponse *answer = client_call(ctl->client, "ImportImages", &request.base, CALL_FOREVER, err);
+    if (!answer)
+        return error_prefix(err, "%s", from_stdin ? "stdin" : path);
+    if (ctl->json)
+        json_print(json_of_message(&answer->base));
+    else
+        print_imported(answer);
+    return 0;
+}
+
+static const struct command command_import = {
+    .name = "image import",
+    .operands = "FILE|-",
+    .summary = "Import the images of an archive, and print their names.",
+    .details = "FILE, or stdin, is what docker save, podman save, skopeo copy or crispctl image export writes: a\n"
+               "docker-archive, or an OCI image layout as a tar; plain, gzip or zstd. Of an index this machine's\n"
+               "platform is imported. All images of the archive come, or none.\n\n"
+               "  crispctl image import app.tar.gz\n"
+               "  docker save app:1 | ssh node crispctl image import -",
+    .options = (const struct option_spec[]){{'n', "name", "NAME", "name the only image so, whatever the archive calls it"},
+                                            {0, "digests", NULL, "name it by digest, too, where the archive knows none"},
+                                            {0}},
+    .least = 1,
+    .most = 1,
+    .run = import,
+};
+
+static const struct command *const image_commands[] = {&command_import, &command_tag, NULL};
+
+const struct command command_image = {
+    .name = "image",
+    .summary = "Work on the images of this machine.",
+    .children = image_commands,
+};
