@@ -101,7 +101,7 @@ static const struct command command_import = {
     .run = import,
 };
 
-static const struct command *const image_commands[] = {&command_import, &command_tag, NULL};
+static const struct command *const image_commands[] = {&command_image_check, &command_image_gc, &command_import, &command_tag, NULL};
 
 const struct command command_image = {
     .name = "image",

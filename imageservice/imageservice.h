@@ -5,7 +5,7 @@
  * ends when idle; its crash costs the pulls under way a second try, and nothing else.
  *
  * On disk, below `root`:
- *   images/index.json           the names and images, replaced as a whole
+ *   images/index.json           the names and images, replaced as a whole; index.json.copy for the day it can't be read
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
  *   images/partial/             half blobs, for the next pull to go on with
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)

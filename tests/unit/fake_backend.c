@@ -545,6 +545,35 @@ images_import(struct images *images, const struct images_import *import, const s
 }
 
 int
+images_check(struct images *images, const char *reference, bool mend, const struct cancel *cancel, images_found *found, void *arg,
+             struct images_checked *checked, struct error *err)
+{
+    (void)images;
+    (void)mend;
+    (void)cancel;
+    (void)found;
+    (void)arg;
+    (void)checked;
+    return nothing_there(reference, err);
+}
+
+void
+images_gc(struct images *images, bool dry_run, images_garbage_found *found, void *arg)
+{
+    (void)images;
+    (void)dry_run;
+    (void)found;
+    (void)arg;
+}
+
+struct images_garbage
+images_garbage(struct images *images)
+{
+    (void)images;
+    return (struct images_garbage){0};
+}
+
+int
 images_hold(struct images *images, const struct strv *layers, const char *holder, struct error *err)
 {
     (void)images;
