@@ -143,7 +143,8 @@ change_layer(struct check *c, const struct layer_record *layer, const char *tree
         return 0; /* gone or mended meanwhile */
     }
     now->damaged = tree == NULL;
-    (void)strcpy(now->tree, tree ? tree : now->tree);
+    if (tree)
+        (void)strcpy(now->tree, tree);
     index_refresh_images(next, &c->images->pinned);
     return images_publish(c->images, next, false, err);
 }

@@ -164,6 +164,7 @@ static void
 delete_all(struct images *images, const struct garbage *garbage)
 {
     struct error err;
+    images_forget_the_lost(images);
     images_collect(images);
     for (size_t i = 0; i < garbage->count; i++) {
         const struct item *item = &garbage->items[i];

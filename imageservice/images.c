@@ -594,7 +594,7 @@ images_publish(struct images *images, struct index *next, bool sweep, struct err
     swap_index(images, next);
     delete_layers(images, &doomed);
     undoom(images, &doomed);
-    if (sweep) {
+    if (sweep && !next->lost) {
         delete_blobs(images, "sha256");
         delete_blobs(images, "sha512");
     }
@@ -701,6 +701,16 @@ doom_strays(struct images *images, struct strv *strays)
 }
 
 void
+images_forget_the_lost(struct images *images)
+{
+    (void)pthread_mutex_lock(&images->writing);
+    struct index *next = index_copy(images->index);
+    next->lost = false;
+    swap_index(images, next);
+    (void)pthread_mutex_unlock(&images->writing);
+}
+
+void
 images_collect(struct images *images)
 {
     struct error err;
@@ -711,7 +721,8 @@ images_collect(struct images *images)
     (void)pthread_mutex_lock(&images->lock);
     images->settled = true;
     (void)pthread_mutex_unlock(&images->lock);
-    doom_strays(images, &strays);
+    if (!images->index->lost)
+        doom_strays(images, &strays);
     delete_layers(images, &strays);
     undoom(images, &strays);
     (void)pthread_mutex_unlock(&images->writing);

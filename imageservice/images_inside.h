@@ -57,6 +57,9 @@ bool images_blob_is_needed(const struct images *images, const char *digest);
 void images_find_strays(struct images *images, struct strv *strays); /* directories that the index doesn't know and nobody holds */
 void images_count_garbage(struct images *images);                    /* `writing` is not held */
 
+/* Nobody wants back what a lost index knew. */
+void images_forget_the_lost(struct images *images);
+
 /* Delete a blob unless the index needs it. With `writing` held. */
 void images_drop_blob(struct images *images, const char *digest);
 

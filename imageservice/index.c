@@ -29,6 +29,7 @@ index_copy(const struct index *index)
 {
     struct index *copy = index_new();
     copy->next_layer = index->next_layer;
+    copy->lost = index->lost;
     for (size_t i = 0; i < index->layer_count; i++)
         index_put_layer(copy, index->layers[i].chain_id, index->layers[i].name, &index->layers[i]);
     for (size_t i = 0; i < index->image_count; i++)

@@ -32,6 +32,7 @@ struct index {
     size_t image_count;
     struct layer_record *layers;
     size_t layer_count;
+    bool lost;           /* there was one, and it could not be read: what it knew is to be kept until somebody says otherwise */
     uint64_t next_layer; /* the number from which the next short name is made; never used twice */
 };
 

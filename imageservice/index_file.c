@@ -193,6 +193,13 @@ set_aside(int images_dir, const char *file, const char *why)
     }
 }
 
+static bool
+was_set_aside(int images_dir)
+{
+    struct stat st;
+    return fstatat(images_dir, "index.json.damaged-1", &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 /* The index as JSON; NULL where there is none that can be read. */
 static json_t *
 read_index(int images_dir, const char *file)
@@ -238,5 +245,7 @@ index_load(int images_dir, int layers_dir, const struct strv *pinned, struct err
         root = read_index(images_dir, "index.json.copy");
     if (root)
         load_records(images_dir, layers_dir, index, root, pinned);
+    else
+        index->lost = was_set_aside(images_dir);
     return index;
 }

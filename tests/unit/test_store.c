@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -38,6 +39,7 @@ enum { DISK_MIB = 48, LAYERS = 3, FILES = 20, ROUNDS = 14 };
 
 static char root[64], disk[80]; /* where the file system is mounted; the file it is in */
 static char loop[32];
+static int loop_fd; /* goes with its last user, also of a test that dies */
 static struct images *images;
 static struct fake_registry *registry;
 static bool keep_layer_blobs;
@@ -78,13 +80,14 @@ attach(void)
     for (int attempt = 0; attempt < 100; attempt++) {
         int number = ioctl(control, LOOP_CTL_GET_FREE);
         (void)snprintf(loop, sizeof loop, "/dev/loop%d", number);
-        cleanup_close int fd = open(loop, O_RDWR | O_CLOEXEC);
-        struct loop_config config = {.fd = (uint32_t)file};
-        if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0) {
+        loop_fd = open(loop, O_RDWR | O_CLOEXEC);
+        struct loop_config config = {.fd = (uint32_t)file, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
+        if (loop_fd >= 0 && ioctl(loop_fd, LOOP_CONFIGURE, &config) == 0) {
             (void)close(control);
             (void)close(file);
             return;
         }
+        (void)close(loop_fd);
         (void)usleep(20000); /* somebody else took it */
     }
     fail_msg("no loop device");
@@ -101,7 +104,7 @@ mount_disk(void)
 static void
 unmount_disk(void)
 {
-    for (int attempt = 0; attempt < 200; attempt++) {
+    for (int attempt = 0; attempt < 600; attempt++) {
         (void)umount(root);
         cleanup_close int fd = open(loop, O_RDWR | O_EXCL | O_CLOEXEC);
         if (fd >= 0)
@@ -125,6 +128,8 @@ make_disk(void **state)
 {
     (void)state;
     log_open(LOG_ERROR_ + 1);
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        fail_msg("a mount namespace: %s", strerror(errno));
     (void)strcpy(root, "/var/tmp/crisp-store.XXXXXX");
     assert_non_null(mkdtemp(root));
     (void)snprintf(disk, sizeof disk, "%s.disk", root);
@@ -144,8 +149,7 @@ drop_disk(void **state)
     (void)state;
     fake_registry_stop(registry);
     unmount_disk();
-    cleanup_close int fd = open(loop, O_RDWR | O_CLOEXEC);
-    (void)ioctl(fd, LOOP_CLR_FD, 0);
+    (void)close(loop_fd);
     (void)unlink(disk);
     return rmdir(root);
 }
@@ -163,7 +167,8 @@ static int
 end(void **state)
 {
     (void)state;
-    images_close(images);
+    if (images)
+        images_close(images);
     images = NULL;
     fake_registry_hook(registry, NULL, NULL);
     static const char *const below[] = {"layers", "images"};
@@ -332,6 +337,7 @@ deaths_at_any_moment_leave_only_whole_images(void **state)
     srandom((unsigned)clock_now_ns());
     for (int round = 0; round < ROUNDS; round++) {
         images_close(images);
+        images = NULL;
         pid_t puller = start_puller();
         (void)usleep(60000 + (useconds_t)(random() % 400000));
         if (round % 3 > 0)
@@ -373,7 +379,7 @@ a_disk_that_fills_midway_fails_the_pull_and_is_as_empty_as_before(void **state)
 {
     (void)state;
     struct error err = {0};
-    cleanup_free char *zeros = mem_zalloc((DISK_MIB + 10) << 20, 1);
+    cleanup_free char *zeros = mem_zalloc(((DISK_MIB + 10) << 20) + 1, 1);
     memset(zeros, 'z', (DISK_MIB + 10) << 20);
     struct fake_layer *bomb = fake_layer_make((const struct fake_file[]){{"bomb", zeros, 0}, {NULL, NULL, 0}});
     struct fake_layer *other = fake_layer_make((const struct fake_file[]){{"other", NULL, 9 << 20}, {NULL, NULL, 0}});
@@ -632,6 +638,32 @@ what_nobody_needs_is_shown_counted_and_collected(void **state)
     free_layers();
 }
 
+/* What somebody mounted into a layer is not ours to delete. */
+static void
+a_layer_is_deleted_up_to_what_is_mounted_in_it(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    cleanup_free char *id = pull_app();
+    const struct image *image = must_find(id);
+    cleanup_free char *foreign = str_printf("%s/foreign", root), *below = str_printf("%s/layers/%s/d1", root, image->layers.items[1]);
+    in_store("mkdir foreign && echo data >foreign/$L", "file");
+    if (mount(foreign, below, NULL, MS_BIND, NULL) < 0)
+        fail_msg("mount: %s", strerror(errno));
+    assert_int_equal(images_remove(images, id, &err), 0);
+    images_collect(images);
+    assert_int_equal(count_in("layers"), 1);
+    assert_int_equal(count_in("foreign"), 1);
+    assert_int_equal(gc(false).count, 0);
+    assert_int_equal(umount(below), 0);
+    assert_int_equal(gc(false).count, 1);
+    assert_int_equal(count_in("layers"), 0);
+    assert_int_equal(count_in("foreign"), 1);
+    in_store("rm -r $L", "foreign");
+    image_release(image);
+    free_layers();
+}
+
 /* What lies beside the layers counts as well. */
 static void
 half_downloads_and_packed_layers_are_part_of_what_images_take(void **state)
@@ -664,6 +696,7 @@ main(int argc, char **argv)
         TEST(what_cannot_be_mended_is_kept_for_better_times),
         TEST(a_damaged_packed_layer_goes),
         TEST(what_nobody_needs_is_shown_counted_and_collected),
+        TEST(a_layer_is_deleted_up_to_what_is_mounted_in_it),
         TEST(half_downloads_and_packed_layers_are_part_of_what_images_take),
         TEST(a_disk_that_fills_midway_fails_the_pull_and_is_as_empty_as_before),
     };
