@@ -32,6 +32,9 @@ rpc_handler stats_container, stats_list_containers, stats_pod, stats_list_pods;
 /* metrics.c */
 rpc_handler metrics_descriptors, metrics_list;
 
+/* store.c */
+rpc_handler store_check_images, store_collect_garbage;
+
 /* admin.c */
 rpc_handler admin_tag_image, admin_import_images, admin_export_images;
 

@@ -159,11 +159,8 @@ images_rpc_remove(struct call *call, const void *request, void *response, struct
     (void)response;
     const char *reference = TRY_PTR(reference_of(call, in->image, err));
     call_about(call, reference);
-    const struct image *image = images_find(call->services->images, reference, err);
-    if (!image)
-        return forgive_absence(err);
-    call_defer(call, release_image, (void *)(uintptr_t)image);
-    return images_remove(call->services->images, image->id, err);
+    cleanup_free char *id = images_id(call->services->images, reference, err);
+    return id ? images_remove(call->services->images, id, err) : forgive_absence(err);
 }
 
 static Runtime__V1__FilesystemUsage **

@@ -68,10 +68,12 @@ const struct rpc rpcs[] = {
     {IMAGE, "ImageStatus", RPC_QUICK, images_rpc_status},
     {IMAGE, "PullImage", RPC_BLOCKING, images_rpc_pull},
     {IMAGE, "RemoveImage", RPC_BLOCKING, images_rpc_remove},
-    {IMAGE, "ImageFsInfo", RPC_QUICK, images_rpc_fs_info},
+    {IMAGE, "ImageFsInfo", RPC_BLOCKING, images_rpc_fs_info},
     {ADMIN, "TagImage", RPC_BLOCKING, admin_tag_image},
     {ADMIN, "ImportImages", RPC_BLOCKING, admin_import_images},
     {ADMIN, "ExportImages", RPC_BLOCKING, admin_export_images},
+    {ADMIN, "CheckImages", RPC_BLOCKING, store_check_images},
+    {ADMIN, "CollectGarbage", RPC_BLOCKING, store_collect_garbage},
 };
 const size_t rpc_count = sizeof rpcs / sizeof *rpcs;
 

@@ -6,6 +6,7 @@
 #include "cri/configuration.h"
 #include "cri/convert.h"
 #include "cri/handlers.h"
+#include "imageservice/imageservice.h"
 #include "runtime/network/network.h"
 #include "runtime/runtime.h"
 
@@ -173,6 +174,17 @@ recent_errors_json(void)
     return text;
 }
 
+/* {"garbage": {"items": 3, "bytes": 123456}}: what `crispctl image gc` would delete, as last looked at. */
+static char *
+images_json(struct images *images)
+{
+    struct images_garbage garbage = images_garbage(images);
+    json_t *root = json_pack("{s:{s:I,s:I}}", "garbage", "items", (json_int_t)garbage.items, "bytes", (json_int_t)garbage.bytes);
+    char *text = json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    return text;
+}
+
 int
 status_status(struct call *call, const void *request, void *response, struct error *err)
 {
@@ -187,6 +199,7 @@ status_status(struct call *call, const void *request, void *response, struct err
     info_add(call, entry, &out->info, &out->n_info, "config", configuration_json(call->services->configuration));
     info_add(call, entry, &out->info, &out->n_info, "runtime", runtime_info_json(call->services->runtime));
     info_add(call, entry, &out->info, &out->n_info, "recentErrors", recent_errors_json());
+    info_add(call, entry, &out->info, &out->n_info, "images", images_json(call->services->images));
     info_add(call, entry, &out->info, &out->n_info, "network", network_info_json(runtime_network(call->services->runtime)));
     return 0;
 }

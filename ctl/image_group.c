@@ -161,7 +161,8 @@ static const struct command command_export = {
     .run = export,
 };
 
-static const struct command *const image_commands[] = {&command_import, &command_export, &command_tag, &command_inspect, &command_history, NULL};
+static const struct command *const image_commands[] = {&command_image_check, &command_image_gc, &command_import,  &command_export,
+                                                       &command_tag,         &command_inspect,  &command_history, NULL};
 
 const struct command command_image = {
     .name = "image",

@@ -17,6 +17,7 @@ struct arrived {
     const char *chain_id;
     const char *incoming;
     bool blob_kept;
+    const char *tree;
     uint64_t bytes, inodes;
     const char *placed; /* where it was renamed to; the new index' */
 };
@@ -33,6 +34,7 @@ struct commit {
     struct arrived *layers;
     size_t layer_count;
     struct index *next;
+    bool mended; /* a damaged layer was replaced */
 };
 
 static int
@@ -57,7 +59,7 @@ incoming_valid(const char *name)
 static int
 read_layers(struct commit *c, const struct message *done, struct error *err)
 {
-    size_t at_chain = 0, at_incoming = 0, at_bytes = 0, at_inodes = 0, at_blob = 0, length, other;
+    size_t at_chain = 0, at_incoming = 0, at_bytes = 0, at_inodes = 0, at_tree = 0, at_blob = 0, length, other;
     c->layers = mem_zalloc(MANIFEST_LAYERS_MAX, sizeof *c->layers);
     for (const char *chain; (chain = message_next(done, PULL_CHAIN, &at_chain, &length)) && c->layer_count < MANIFEST_LAYERS_MAX; c->layer_count++) {
         struct arrived *layer = &c->layers[c->layer_count];
@@ -72,6 +74,9 @@ read_layers(struct commit *c, const struct message *done, struct error *err)
             return error_set(err, ERR_INTERNAL, "crisp-pull's message is malformed");
         memcpy(&layer->bytes, bytes, sizeof layer->bytes);
         memcpy(&layer->inodes, inodes, sizeof layer->inodes);
+        layer->tree = message_next(done, PULL_TREE, &at_tree, &length);
+        if (!layer->tree || !length || layer->tree[length - 1] || (*incoming && !tree_digest_valid(layer->tree)))
+            return error_set(err, ERR_INTERNAL, "crisp-pull's message is malformed");
         const char *blob = message_next(done, PULL_BLOB, &at_blob, &length);
         layer->blob_kept = blob && length > 1;
     }
@@ -99,15 +104,20 @@ keep_blobs(const struct commit *c, const struct manifest *manifest)
     }
 }
 
-/* Of several pulls that shared a layer the first brings it. */
+/* Of several pulls that shared a layer the first brings it. What comes in place of a damaged one gets another directory: the old one stays as it is
+ * for the containers that run on it. */
 static int
 place_layer(struct commit *c, struct arrived *layer, struct error *err)
 {
-    if (index_find_layer(c->next, layer->chain_id))
+    const struct layer_record *there = index_find_layer(c->next, layer->chain_id);
+    if (there && !there->damaged)
         return 0;
     if (!*layer->incoming)
         return error_set(err, ERR_INTERNAL, "layer %s is neither here nor arrived", layer->chain_id);
-    const char *name = index_add_layer(c->next, layer->chain_id, layer->bytes, layer->inodes);
+    c->mended = c->mended || there;
+    struct layer_record record = {.chain_id = (char *)(uintptr_t)layer->chain_id, .bytes = layer->bytes, .inodes = layer->inodes};
+    (void)strcpy(record.tree, layer->tree); /* was found valid */
+    const char *name = index_add_layer(c->next, &record);
     if (renameat(c->session, layer->incoming, c->images->layers_dir, name) < 0)
         return error_errno(err, errno, "move layer %s to layers/%s", layer->chain_id, name);
     layer->placed = name;
@@ -255,6 +265,8 @@ change_index(struct commit *c, const struct manifest *manifest, struct error *er
     c->next = index_copy(c->images->index);
     keep_blobs(c, manifest);
     TRY(place_layers(c, err));
+    if (c->mended)
+        index_refresh_images(c->next, &c->images->pinned);
     TRY(add_image(c, manifest, err));
     return images_publish(c->images, index_ref(c->next), false, err);
 }
@@ -265,6 +277,8 @@ undo(struct commit *c)
     for (size_t i = 0; i < c->layer_count; i++)
         if (c->layers[i].placed)
             (void)renameat(c->images->layers_dir, c->layers[i].placed, c->session, c->layers[i].incoming);
+    images_drop_blob(c->images, c->manifest_digest);
+    images_drop_blob(c->images, c->config_digest);
 }
 
 static int
@@ -279,6 +293,8 @@ commit(struct commit *c, struct message *done, struct error *err)
     else
         result = look_up_again(c, err);
     (void)pthread_mutex_unlock(&c->images->writing);
+    if (result == 0 && c->mended)
+        images_collect_soon(c->images);
     return result;
 }
 

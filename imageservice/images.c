@@ -11,6 +11,8 @@
 #include "imageservice/images_inside.h"
 #include "imageservice/reference.h"
 
+enum { LOOK_SECONDS = 600 }; /* between two looks at what nobody needs */
+
 /* ---- Opening and closing ---- */
 
 static int
@@ -64,6 +66,21 @@ count_above_directories(struct images *images)
     }
 }
 
+/* With `lock` held: wait until there is something to delete, or it is time to look again. Is there? */
+static bool
+wait_for_unneeded(struct images *images)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += LOOK_SECONDS;
+    int status = 0;
+    while (!images->unneeded && !images->closing && status == 0)
+        status = pthread_cond_clockwait(&images->changed, &images->lock, CLOCK_MONOTONIC, &until);
+    bool unneeded = images->unneeded;
+    images->unneeded = false;
+    return unneeded;
+}
+
 /* Deleting a tree takes time that no RemoveContainer shall wait for. */
 static void *
 collect_unneeded(void *arg)
@@ -71,14 +88,13 @@ collect_unneeded(void *arg)
     struct images *images = arg;
     (void)pthread_mutex_lock(&images->lock);
     while (!images->closing) {
-        bool unneeded = images->unneeded;
-        images->unneeded = false;
-        if (!unneeded) {
-            (void)pthread_cond_wait(&images->changed, &images->lock);
-            continue;
-        }
+        bool unneeded = wait_for_unneeded(images);
+        if (images->closing)
+            break;
         (void)pthread_mutex_unlock(&images->lock);
-        images_collect(images);
+        if (unneeded)
+            images_collect(images);
+        images_count_garbage(images);
         (void)pthread_mutex_lock(&images->lock);
     }
     (void)pthread_mutex_unlock(&images->lock);
@@ -239,8 +255,22 @@ images_find(struct images *images, const char *reference, struct error *err)
 {
     cleanup(index_unrefp) struct index *index = images_index(images);
     cleanup_free char *name = NULL;
-    struct image_record *record = find(index, reference ? reference : "", &name, err);
+    const char *wanted = reference ? reference : "";
+    struct image_record *record = find(index, wanted, &name, err);
+    if (record && record->damaged) {
+        (void)error_set(err, ERR_NOT_FOUND, "image %s is damaged; pull it again", wanted);
+        return NULL;
+    }
     return record ? &image_record_ref(record)->image : NULL;
+}
+
+char *
+images_id(struct images *images, const char *reference, struct error *err)
+{
+    cleanup(index_unrefp) struct index *index = images_index(images);
+    cleanup_free char *name = NULL;
+    const struct image_record *record = find(index, reference, &name, err);
+    return record ? str_dup(record->image.id) : NULL;
 }
 
 void
@@ -259,12 +289,13 @@ images_list(struct images *images, const char *reference, size_t *count)
     if (!str_empty(reference)) {
         cleanup_free char *name = NULL;
         struct image_record *record = find(index, reference, &name, NULL);
-        if (record)
+        if (record && !record->damaged)
             list[(*count)++] = &image_record_ref(record)->image;
         return list;
     }
-    for (; *count < index->image_count; (*count)++)
-        list[*count] = &image_record_ref(index->images[*count])->image;
+    for (size_t i = 0; i < index->image_count; i++)
+        if (!index->images[i]->damaged)
+            list[(*count)++] = &image_record_ref(index->images[i])->image;
     return list;
 }
 
@@ -286,10 +317,17 @@ void
 images_usage(struct images *images, uint64_t *bytes, uint64_t *inodes)
 {
     cleanup(index_unrefp) struct index *index = images_index(images);
+    static const char *const beside[] = {"blobs", "partial"};
     *bytes = *inodes = 0;
     for (size_t i = 0; i < index->layer_count; i++) {
         *bytes += index->layers[i].bytes;
         *inodes += index->layers[i].inodes;
+    }
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        uint64_t more_bytes = 0, more_inodes = 0;
+        (void)file_usage(images->images_dir, beside[i], &more_bytes, &more_inodes, NULL);
+        *bytes += more_bytes;
+        *inodes += more_inodes;
     }
 }
 
@@ -349,7 +387,7 @@ images_claim(struct images *images, const char *holder, const struct strv *chain
     (void)pthread_mutex_lock(&images->lock);
     for (size_t i = 0; i < chains->count; i++) {
         const struct layer_record *layer = index_find_layer(images->index, chains->items[i]);
-        strv_add(names, layer && !strv_has(&images->dying, layer->name) ? layer->name : "");
+        strv_add(names, layer && !layer->damaged && !strv_has(&images->dying, layer->name) ? layer->name : "");
     }
     strv_copy(&hold_of(images, holder)->chains, chains);
     (void)pthread_mutex_unlock(&images->lock);
@@ -374,10 +412,22 @@ image_needs(const struct index *index, const char *chain)
     return false;
 }
 
+/* With `lock` held: was a directory held just now that has been replaced meanwhile? */
+static bool
+is_replaced(const struct images *images, const struct hold *hold)
+{
+    for (size_t i = 0; i < hold->layers.count; i++)
+        if (!index_has_directory(images->index, hold->layers.items[i]) && !is_held(images, hold->layers.items[i], NULL))
+            return true;
+    return false;
+}
+
 /* With `lock` held: whether a layer that was held just now can go. A chain that a pull claimed and that is not here is none. */
 static bool
 is_unneeded(const struct images *images, const struct hold *hold)
 {
+    if (is_replaced(images, hold))
+        return true;
     for (size_t i = 0; i < images->index->layer_count; i++) {
         const struct layer_record *layer = &images->index->layers[i];
         bool was_held = strv_has(&hold->layers, layer->name) || strv_has(&hold->chains, layer->chain_id);
@@ -385,6 +435,22 @@ is_unneeded(const struct images *images, const struct hold *hold)
             return true;
     }
     return false;
+}
+
+/* With `lock` held. Before images_collect was called nobody knows what is needed. */
+static void
+wake_collector(struct images *images)
+{
+    images->unneeded = images->settled;
+    (void)pthread_cond_signal(&images->changed);
+}
+
+void
+images_collect_soon(struct images *images)
+{
+    (void)pthread_mutex_lock(&images->lock);
+    wake_collector(images);
+    (void)pthread_mutex_unlock(&images->lock);
 }
 
 void
@@ -398,10 +464,8 @@ images_unhold(struct images *images, const char *holder)
             *link = found->next;
             break;
         }
-    if (found && images->settled && is_unneeded(images, found)) {
-        images->unneeded = true;
-        (void)pthread_cond_signal(&images->changed);
-    }
+    if (found && is_unneeded(images, found))
+        wake_collector(images);
     (void)pthread_mutex_unlock(&images->lock);
     if (found)
         hold_free(found);
@@ -470,6 +534,14 @@ delete_blobs(struct images *images, const char *algorithm)
     }
 }
 
+void
+images_drop_blob(struct images *images, const char *digest)
+{
+    cleanup_free char *path = blob_path(digest);
+    if (!blob_is_needed(images->index, digest))
+        (void)unlinkat(images->images_dir, path, 0);
+}
+
 static void
 swap_index(struct images *images, struct index *next)
 {
@@ -524,7 +596,7 @@ images_publish(struct images *images, struct index *next, bool sweep, struct err
     swap_index(images, next);
     delete_layers(images, &doomed);
     undoom(images, &doomed);
-    if (sweep) {
+    if (sweep && !next->lost) {
         delete_blobs(images, "sha256");
         delete_blobs(images, "sha512");
         images_forget_vouched(images);
@@ -585,22 +657,60 @@ images_remove(struct images *images, const char *reference, struct error *err)
     return result;
 }
 
-/* Directories that the index doesn't know: of a crispd that died between a rename and its record, or of an index that was lost. */
+bool
+images_layer_is_unneeded(struct images *images, const struct layer_record *layer)
+{
+    (void)pthread_mutex_lock(&images->lock);
+    bool needed = image_needs(images->index, layer->chain_id) || is_held(images, layer->name, layer->chain_id);
+    (void)pthread_mutex_unlock(&images->lock);
+    return !needed;
+}
+
+bool
+images_blob_is_needed(const struct images *images, const char *digest)
+{
+    return blob_is_needed(images->index, digest);
+}
+
+/* With `lock` held. Of a crispd that died between a rename and its record, of an index that was lost, of a layer that was damaged. */
 static void
-find_strays(struct images *images, struct strv *strays)
+list_strays(struct images *images, struct strv *strays)
 {
     cleanup_closedir DIR *dir = opendir(images->layers_path);
-    (void)pthread_mutex_lock(&images->lock);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        bool known = *entry->d_name == '.' || is_held(images, entry->d_name, NULL) || strv_has(&images->dying, entry->d_name);
-        for (size_t i = 0; i < images->index->layer_count && !known; i++)
-            known = str_eq(images->index->layers[i].name, entry->d_name);
-        if (!known) {
+        bool known = *entry->d_name == '.' || is_held(images, entry->d_name, NULL) || strv_has(&images->dying, entry->d_name) ||
+                     index_has_directory(images->index, entry->d_name);
+        if (!known)
             strv_add(strays, entry->d_name);
-            strv_add(&images->dying, entry->d_name);
-        }
     }
+}
+
+void
+images_find_strays(struct images *images, struct strv *strays)
+{
+    (void)pthread_mutex_lock(&images->lock);
+    list_strays(images, strays);
     (void)pthread_mutex_unlock(&images->lock);
+}
+
+/* Nobody takes hold of them any more. */
+static void
+doom_strays(struct images *images, struct strv *strays)
+{
+    (void)pthread_mutex_lock(&images->lock);
+    list_strays(images, strays);
+    strv_copy(&images->dying, strays);
+    (void)pthread_mutex_unlock(&images->lock);
+}
+
+void
+images_forget_the_lost(struct images *images)
+{
+    (void)pthread_mutex_lock(&images->writing);
+    struct index *next = index_copy(images->index);
+    next->lost = false;
+    swap_index(images, next);
+    (void)pthread_mutex_unlock(&images->writing);
 }
 
 void
@@ -614,7 +724,8 @@ images_collect(struct images *images)
     (void)pthread_mutex_lock(&images->lock);
     images->settled = true;
     (void)pthread_mutex_unlock(&images->lock);
-    find_strays(images, &strays);
+    if (!images->index->lost)
+        doom_strays(images, &strays);
     delete_layers(images, &strays);
     undoom(images, &strays);
     (void)pthread_mutex_unlock(&images->writing);

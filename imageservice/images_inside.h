@@ -34,6 +34,7 @@ struct images {
     pthread_cond_t changed;
     pthread_t collector;
     bool has_collector;
+    struct images_garbage garbage; /* when it was last looked for */
     struct pulls *pulls;
 };
 
@@ -51,6 +52,21 @@ int images_publish(struct images *images, struct index *next, bool sweep, struct
 /* Of a copy that nobody else has yet: take these names from whoever has them; an image goes with its last one. */
 void images_take_names_away(const struct images *images, struct index *next, const struct strv *names);
 
+/* Whom nobody needs, for garbage.c, which takes the lock no more than they do. `writing` is held. */
+bool images_layer_is_unneeded(struct images *images, const struct layer_record *layer);
+bool images_blob_is_needed(const struct images *images, const char *digest);
+void images_find_strays(struct images *images, struct strv *strays); /* directories that the index doesn't know and nobody holds */
+void images_count_garbage(struct images *images);                    /* `writing` is not held */
+
+/* Nobody wants back what a lost index knew. */
+void images_forget_the_lost(struct images *images);
+
+/* Delete a blob unless the index needs it. With `writing` held. */
+void images_drop_blob(struct images *images, const char *digest);
+
+/* Have what nobody needs deleted beside the caller. */
+void images_collect_soon(struct images *images);
+
 /* What crisp-pull's PULL_DONE brings becomes an image: verified, renamed into place, recorded, looked up again. `session` is its directory,
  * `reference` NULL for an import: the message then says the names. The id, which the caller frees. */
 char *images_commit(struct images *images, const char *reference, int session, struct message *done, struct error *err);
@@ -63,6 +79,7 @@ void images_forget_vouched(struct images *images);
 struct pulls;
 struct pulls *pulls_start(struct images *images, struct error *err);
 void pulls_stop(struct pulls *pulls);
+bool pulls_own(struct pulls *pulls, const char *session); /* the directory below incoming/ that crisp-pull works in */
 /* `rule` may be NULL: the image is accepted unseen. */
 char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct cancel *cancel,
                  struct error *err);

@@ -5,7 +5,7 @@
  * ends when idle; its crash costs the pulls under way a second try, and nothing else.
  *
  * On disk, below `root`:
- *   images/index.json           the names and images, replaced as a whole
+ *   images/index.json           the names and images, replaced as a whole; index.json.copy for the day it can't be read
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
  *   images/vouched/             what speaks for an image: who signed it (vouch.c)
  *   images/imported             which archives of a directory were imported
@@ -127,6 +127,8 @@ const struct image *images_find(struct images *images, const char *reference, st
 const struct image *images_find_trusted(struct images *images, const char *reference, const char *asked_as, const char *pod_namespace,
                                         struct error *err);
 void image_release(const struct image *image);
+/* Its id, also of an image that is damaged, which is neither found nor listed until it is pulled again. The caller frees. */
+char *images_id(struct images *images, const char *reference, struct error *err);
 
 /* All images (or those `reference` finds, when not NULL or ""): an array of *count images, each and the array for images_list_free. */
 const struct image **images_list(struct images *images, const char *reference, size_t *count);
@@ -151,8 +153,42 @@ void images_collect(struct images *images);
 /* Where layers are: root/layers, owned by the service. */
 const char *images_layers_dir(const struct images *images);
 
-/* What images take: bytes and inodes, from memory (sizes are computed once, at commit). */
+/* What images take: bytes and inodes. Of layers from memory (sizes are computed once, at commit); of blobs and half downloads as they lie there, so
+ * that this may wait for the disk. */
 void images_usage(struct images *images, uint64_t *bytes, uint64_t *inodes);
+
+/* ---- Looking after the store ---- */
+
+/* Something that is not as it was when it was pulled; the strings are borrowed for the call. */
+struct images_finding {
+    const char *image;  /* a name of the image that it was found in */
+    const char *object; /* "layer sha256:…", "manifest sha256:…" */
+    const char *words;  /* what is wrong with it, and what keeps it so */
+    bool mended;
+};
+typedef void images_found(void *arg, const struct images_finding *finding);
+
+struct images_checked {
+    uint64_t objects, bytes;
+};
+
+/* Read an image, or all with NULL or "": manifests, configurations and kept packed layers are compared with their digests, unpacked layers with what
+ * was taken when they were unpacked. What is damaged is marked, so that its images are neither found nor listed; with `mend` it is pulled again,
+ * without credentials and layer by layer, beside the old one, which containers keep that run on it. Reads at idle priority; takes as long as it
+ * takes. `found` is called at the end, also of a check that fails (with the caller's patience, or for want of fds). */
+int images_check(struct images *images, const char *reference, bool mend, const struct cancel *cancel, images_found *found, void *arg,
+                 struct images_checked *checked, struct error *err);
+
+/* Delete layers, blobs and half downloads that no image, container or pull needs, or, with dry_run, only tell of them. What is told of without is
+ * gone. Not before images_collect was called. */
+typedef void images_garbage_found(void *arg, const char *kind, const char *name, uint64_t bytes);
+void images_gc(struct images *images, bool dry_run, images_garbage_found *found, void *arg);
+
+/* How much of that there is, from memory: looked at after each collection and every ten minutes. */
+struct images_garbage {
+    uint64_t items, bytes;
+};
+struct images_garbage images_garbage(struct images *images);
 
 /* "busybox" → "docker.io/library/busybox:latest"; "a@sha256:…" keeps its digest without a tag. Caller frees. ERR_INVALID in words that name the
  * reference. The rules are those of Docker's reference grammar (distribution/reference). */

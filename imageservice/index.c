@@ -14,11 +14,14 @@ index_new(void)
     return index;
 }
 
-static void
-add_layer_record(struct index *index, const struct layer_record *record)
+void
+index_put_layer(struct index *index, const char *chain_id, const char *name, const struct layer_record *layer)
 {
     index->layers = mem_realloc(index->layers, index->layer_count + 1, sizeof *index->layers);
-    index->layers[index->layer_count++] = (struct layer_record){str_dup(record->chain_id), str_dup(record->name), record->bytes, record->inodes};
+    struct layer_record *added = &index->layers[index->layer_count++];
+    *added = *layer;
+    added->chain_id = str_dup(chain_id);
+    added->name = str_dup(name);
 }
 
 struct index *
@@ -26,8 +29,9 @@ index_copy(const struct index *index)
 {
     struct index *copy = index_new();
     copy->next_layer = index->next_layer;
+    copy->lost = index->lost;
     for (size_t i = 0; i < index->layer_count; i++)
-        add_layer_record(copy, &index->layers[i]);
+        index_put_layer(copy, index->layers[i].chain_id, index->layers[i].name, &index->layers[i]);
     for (size_t i = 0; i < index->image_count; i++)
         index_add_image(copy, image_record_ref(index->images[i]));
     return copy;
@@ -70,6 +74,15 @@ index_find_layer(const struct index *index, const char *chain_id)
     return NULL;
 }
 
+bool
+index_has_directory(const struct index *index, const char *name)
+{
+    for (size_t i = 0; i < index->layer_count; i++)
+        if (str_eq(index->layers[i].name, name))
+            return true;
+    return false;
+}
+
 struct image_record *
 index_find_name(const struct index *index, const char *name)
 {
@@ -101,11 +114,23 @@ short_name(uint64_t number)
 }
 
 const char *
-index_add_layer(struct index *index, const char *chain_id, uint64_t bytes, uint64_t inodes)
+index_add_layer(struct index *index, const struct layer_record *layer)
 {
     cleanup_free char *name = short_name(index->next_layer++);
-    add_layer_record(index, &(struct layer_record){(char *)(uintptr_t)chain_id, name, bytes, inodes});
+    const struct layer_record *old = index_find_layer(index, layer->chain_id);
+    if (old)
+        index_remove_layer(index, (size_t)(old - index->layers));
+    index_put_layer(index, layer->chain_id, name, layer);
     return index->layers[index->layer_count - 1].name;
+}
+
+struct layer_record *
+index_change_layer(struct index *index, const char *chain_id)
+{
+    for (size_t i = 0; i < index->layer_count; i++)
+        if (str_eq(index->layers[i].chain_id, chain_id))
+            return &index->layers[i];
+    return NULL;
 }
 
 void
@@ -139,7 +164,7 @@ index_rename_image(struct index *index, const struct image_record *image, const 
     struct image_source source = {
         .id = image->image.id,
         .manifest_digest = image->manifest_digest,
-        .config_json = image->image.config_json,
+        .config_json = *image->image.config_json ? image->image.config_json : NULL,
         .config_length = strlen(image->image.config_json),
         .annotations = &image->image.annotations,
         .names = names,
@@ -156,6 +181,13 @@ index_rename_image(struct index *index, const struct image_record *image, const 
             index->images[i] = renamed;
             return;
         }
+}
+
+void
+index_refresh_images(struct index *index, const struct strv *pinned)
+{
+    for (size_t i = 0; i < index->image_count; i++)
+        index_rename_image(index, index->images[i], &index->images[i]->names, pinned);
 }
 
 static void
@@ -177,6 +209,7 @@ set_layers(struct image_record *record, const struct index *index, const struct 
         const struct layer_record *layer = index_find_layer(index, chains->items[i]);
         if (!layer)
             return error_set(err, ERR_NOT_FOUND, "image %s: its layer %s is not in the store", record->image.id, chains->items[i]);
+        record->damaged = record->damaged || layer->damaged;
         strv_add(&record->image.layers, layer->name);
         record->image.layer_bytes[i] = layer->bytes;
         record->image.size_bytes += layer->bytes;
@@ -191,11 +224,12 @@ image_record_new(const struct index *index, const struct image_source *source, s
     atomic_init(&record->refs, 1);
     record->image.id = str_dup(source->id);
     record->manifest_digest = str_dup(source->manifest_digest);
-    record->image.config_json = str_ndup(source->config_json, source->config_length);
+    record->damaged = !source->config_json;
+    record->image.config_json = str_ndup(source->config_json ? source->config_json : "", record->damaged ? 0 : source->config_length);
     strmap_copy(&record->image.annotations, source->annotations);
     strv_copy(&record->blobs, source->blobs);
     set_names(record, source->names, source->pinned);
-    if (image_config_parse(source->config_json, source->config_length, &record->image.config, NULL, err) == 0 &&
+    if ((record->damaged || image_config_parse(source->config_json, source->config_length, &record->image.config, NULL, err) == 0) &&
         set_layers(record, index, source->chains, err) == 0)
         return record;
     image_record_unref(record);

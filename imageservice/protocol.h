@@ -58,6 +58,7 @@ enum pull_field {
     PULL_RULE = 40,      /* the rule of trust that wants a signature, in words */
     PULL_KEY = 41,       /* repeated: the keys of which one must have signed, in PEM */
     PULL_SIGNED_BY = 42, /* the id of the one that has */
+    PULL_TREE = 43,      /* repeated, for each chain id: the digest of the unpacked tree, "" when it was there */
 };
 
 enum { PULL_SOCKET_FD = 3 }; /* where crisp-pull finds its end */

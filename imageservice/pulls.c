@@ -68,12 +68,12 @@ struct pulls {
     struct pull *all;
     uint32_t serial;
     bool closing;
-    unsigned callers; /* in pulls_pull: pulls_stop waits for them, by `left` */
+    char session_name[24]; /* of the crisp-pull that runs, or ran last */
+    unsigned callers;      /* in pulls_pull: pulls_stop waits for them, by `left` */
     pthread_cond_t left;
     /* The thread's own: */
     int wake;                   /* eventfd */
     int socket, pidfd, session; /* of the crisp-pull that runs; -1: none */
-    char session_name[24];
     int64_t idle_since_ns;
     struct message *message;
 };
@@ -369,7 +369,9 @@ make_session(struct pulls *pulls, struct error *err)
     uint64_t random;
     if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
         return error_errno(err, errno, "random number");
+    (void)pthread_mutex_lock(&pulls->lock);
     (void)snprintf(pulls->session_name, sizeof pulls->session_name, "%016llx", (unsigned long long)random);
+    (void)pthread_mutex_unlock(&pulls->lock);
     cleanup_free char *path = str_printf("incoming/%s", pulls->session_name);
     if (mkdirat(pulls->images->images_dir, path, 0700) < 0)
         return error_errno(err, errno, "make images/%s", path);
@@ -766,6 +768,15 @@ pulls_start(struct images *images, struct error *err)
     free(pulls->message);
     free(pulls);
     return NULL;
+}
+
+bool
+pulls_own(struct pulls *pulls, const char *session)
+{
+    (void)pthread_mutex_lock(&pulls->lock);
+    bool own = str_eq(pulls->session_name, session);
+    (void)pthread_mutex_unlock(&pulls->lock);
+    return own;
 }
 
 void

@@ -96,6 +96,7 @@ write_contents(const struct place *p, int fd, layer_read *read, void *arg, struc
         TRY(write_block(fd, data, length, offset, err));
         end = offset + (int64_t)length;
         p->layer->bytes += length;
+        TRY(layer_grew(p->layer, length, err));
         if (end - sent >= WRITE_BACK_BYTES) {
             (void)sync_file_range(fd, sent, end - sent, SYNC_FILE_RANGE_WRITE);
             sent = end;
@@ -356,6 +357,7 @@ apply(struct layer *layer, const struct layer_entry *entry, layer_read *read, vo
     if (++layer->entries > LIMIT_ENTRIES)
         return error_set(err, ERR_EXHAUSTED, "the layer has more than %d entries", LIMIT_ENTRIES);
     TRY(layer_clean_path(entry->path, path, err));
+    TRY(layer_grew(layer, LIMIT_ENTRY_BYTES, err));
     if (entry->uid < 0 || entry->uid > UINT32_MAX - 1 || entry->gid < 0 || entry->gid > UINT32_MAX - 1)
         return error_set(err, ERR_INVALID, "its owner %lld:%lld is out of range", (long long)entry->uid, (long long)entry->gid);
     if (!*path)

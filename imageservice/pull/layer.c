@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "imageservice/pull/layer_inside.h"
 #include "imageservice/pull/limits.h"
+#include "imageservice/pull/space.h"
 
 /* "trusted." needs CAP_SYS_ADMIN both to write and to read, so no container sees or forges it. */
 const char layer_implied_xattr[] = "trusted.crisp.implied";
@@ -115,6 +116,16 @@ layer_xattr_wanted(const char *name)
     if (str_starts(name, "trusted.overlay.") || str_starts(name, "trusted.crisp.") || str_starts(name, "user.overlay."))
         return false;
     return str_starts(name, "user.") || str_starts(name, "trusted.") || str_eq(name, "security.capability") || str_starts(name, "system.posix_acl_");
+}
+
+int
+layer_grew(struct layer *layer, uint64_t bytes, struct error *err)
+{
+    layer->unwatched += bytes;
+    if (layer->unwatched < LIMIT_UNWATCHED_BYTES)
+        return 0;
+    layer->unwatched = 0;
+    return space_check(layer->root, 0, err);
 }
 
 int

@@ -18,6 +18,7 @@ struct layer {
     struct small_files *small; /* NULL after layer_finish */
     uint64_t bytes, inodes, entries;
     uint64_t unflushed; /* bytes of small files since flush_soon */
+    uint64_t unwatched; /* bytes since space_check was last asked */
 };
 
 extern const char layer_implied_xattr[]; /* marks a directory without an entry of its own until layer_settle */
@@ -37,6 +38,9 @@ int layer_await_all(struct layer *layer, struct error *err);
 
 /* Remove what stands at `name`, so that something else can take its place. */
 int layer_clear(struct layer *layer, int parent, const char *name, struct error *err);
+
+/* So many bytes were added: now and then look whether the disk has its reserve still. ERR_EXHAUSTED when not. */
+int layer_grew(struct layer *layer, uint64_t bytes, struct error *err);
 
 int layer_set_opaque(int parent, const char *name, struct error *err);
 bool layer_is_whiteout(const struct stat *st);

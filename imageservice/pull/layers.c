@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
 #include "imageservice/pull/layer.h"
 #include "imageservice/pull/limits.h"
 #include "imageservice/pull/partial.h"
+#include "imageservice/pull/space.h"
 #include "imageservice/pull/tar.h"
 #include "imageservice/pull/unpress.h"
 
@@ -26,6 +28,7 @@ struct shared_layer {
     struct layer *layer; /* the worker's until UNPACKED */
     pthread_mutex_t settling;
     bool settled, blob_kept;
+    char tree[TREE_DIGEST_SIZE]; /* "": not taken yet; guarded by settling, as is `settled` */
     struct error failure;
     struct shared_layer *next, *next_queued;
 };
@@ -182,6 +185,16 @@ layers_settle(struct layers *layers, struct shared_layer *layer, const int lower
 }
 
 int
+shared_layer_tree(struct shared_layer *layer, char out[TREE_DIGEST_SIZE], struct error *err)
+{
+    (void)pthread_mutex_lock(&layer->settling);
+    int result = *layer->tree ? 0 : tree_digest(layer_root(layer->layer), false, NULL, layer->tree, err);
+    (void)strcpy(out, layer->tree);
+    (void)pthread_mutex_unlock(&layer->settling);
+    return result;
+}
+
+int
 shared_layer_root(const struct shared_layer *layer)
 {
     return layer_root(layer->layer);
@@ -332,7 +345,8 @@ static void
 close_partial(struct fetch *f, int result, const struct error *err)
 {
     struct stat st;
-    bool wrong = result < 0 && (err->kind == ERR_INTERNAL || err->kind == ERR_INVALID || err->kind == ERR_UNSUPPORTED || err->errnum == ENOSPC);
+    bool full = result < 0 && (err->errnum == ENOSPC || space_check(f->layers->options.partial, 0, NULL) < 0);
+    bool wrong = full || (result < 0 && (err->kind == ERR_INTERNAL || err->kind == ERR_INVALID || err->kind == ERR_UNSUPPORTED));
     bool whole = result == 0 && fstat(f->keep, &st) == 0 && st.st_size == f->shared->descriptor.size;
     f->shared->blob_kept = f->layers->options.keep_blobs && whole;
     if (wrong || (result == 0 && !f->shared->blob_kept))

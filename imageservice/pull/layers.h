@@ -9,6 +9,7 @@
 
 #include "imageservice/pull/bundle.h"
 #include "imageservice/pull/registry.h"
+#include "imageservice/tree.h"
 
 struct layers;
 struct shared_layer;
@@ -39,6 +40,8 @@ struct shared_layer *layers_want(struct layers *layers, const char *chain_id, co
 int layers_wait(struct layers *layers, struct shared_layer *layer, const struct http_scope *scope, struct error *err);
 /* See layer_settle; done once for all. */
 int layers_settle(struct layers *layers, struct shared_layer *layer, const int lower[], size_t count, struct error *err);
+/* The digest of its tree, once it is settled; taken once for all. */
+int shared_layer_tree(struct shared_layer *layer, char out[TREE_DIGEST_SIZE], struct error *err);
 void layers_give_back(struct layers *layers, struct shared_layer *layer);
 /* Before layers_give_back: crispd took the layer away, or tried to. Who has it already goes on with it, as crispd keeps it for them; who wants it
  * from now on was told by crispd that it is not there (its image is removed again), and gets a new one. */

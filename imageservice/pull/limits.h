@@ -18,6 +18,8 @@ enum {
     LIMIT_UNPACKED_AT_ONCE = 3,        /* layers: two cores, and one waiting for the disk */
     LIMIT_DOWNLOADS = 16,              /* blobs at once: each has a ring for packed bytes */
     LIMIT_REDIRECTS = 5,
+    LIMIT_UNWATCHED_BYTES = 16 << 20,   /* unpacked between two looks at the disk's free space */
+    LIMIT_ENTRY_BYTES = 4096,           /* that an entry counts there beside its contents */
     LIMIT_ATTEMPTS = 5,                 /* of one request at one host without a byte of progress */
     LIMIT_WAIT_SECONDS = 20,            /* longest Retry-After that is waited for */
     LIMIT_BUNDLE_ENTRIES = 64 << 10,    /* files in an archive of images: 100 images of 400 layers, and their manifests */

@@ -97,14 +97,14 @@ open_context(const struct arguments *arguments, struct pull_context *out, struct
     out->incoming = TRY(file_open(AT_FDCWD, SANDBOX_INCOMING, O_RDONLY | O_DIRECTORY, 0, err));
     out->layers_dir = TRY(file_open(AT_FDCWD, SANDBOX_LAYERS, O_RDONLY | O_DIRECTORY, 0, err));
     out->blobs_dir = TRY(file_open(AT_FDCWD, SANDBOX_BLOBS, O_RDONLY | O_DIRECTORY, 0, err));
-    int partial = TRY(file_open(AT_FDCWD, SANDBOX_PARTIAL, O_RDONLY | O_DIRECTORY, 0, err));
+    out->partial = TRY(file_open(AT_FDCWD, SANDBOX_PARTIAL, O_RDONLY | O_DIRECTORY, 0, err));
     struct http_options rate = {.least_rate = (int64_t)arguments->least_rate, .stall_seconds = (int64_t)arguments->stall_seconds};
     out->registries.tokens = tokens_new();
     out->registries.http = TRY_PTR(http_start(&rate, err));
     struct layers_options options = {
         .http = out->registries.http,
         .incoming = out->incoming,
-        .partial = partial,
+        .partial = out->partial,
         .downloads = (unsigned)arguments->downloads,
         .per_pull = (unsigned)arguments->per_pull,
         .keep_blobs = arguments->keep_blobs,

@@ -11,6 +11,7 @@
 #include "imageservice/pull/export.h"
 #include "imageservice/pull/flush.h"
 #include "imageservice/pull/limits.h"
+#include "imageservice/pull/space.h"
 #include "imageservice/pull/verify.h"
 
 enum { PULL_STACK = 1 << 20 }; /* jansson recurses up to 2048 levels */
@@ -21,6 +22,7 @@ struct wanted {
     char *name; /* in the store; "" when it is missing */
     struct shared_layer *shared;
     int root; /* of one in the store */
+    char tree[TREE_DIGEST_SIZE];
 };
 
 struct pull {
@@ -253,10 +255,66 @@ settle_all(struct pull *pull, struct error *err)
     return 0;
 }
 
+/* What surely does not fit is not begun. */
+static int
+check_space(const struct pull *pull, struct error *err)
+{
+    struct space_needed needed = {0};
+    for (size_t i = 0; i < pull->wanted_count; i++)
+        if (!*pull->wanted[i].name)
+            space_add(&needed, &pull->parsed.layers[i], pull->context->partial, pull->context->keep_blobs);
+    if (pull->bundle && !pull->context->keep_blobs)
+        needed.packed = 0; /* they lie in the archive */
+    uint64_t bytes = needed.unpacked + needed.packed;
+    return bytes ? space_check(pull->context->incoming, bytes < needed.unpacked ? UINT64_MAX : bytes, err) : 0;
+}
+
+struct flushing {
+    int fd, result;
+    struct error err;
+};
+
+static void *
+flush(void *arg)
+{
+    struct flushing *f = arg;
+    f->result = flush_filesystem(f->fd, &f->err);
+    return NULL;
+}
+
+static int
+digest_trees(struct pull *pull, struct error *err)
+{
+    for (size_t i = 0; i < pull->wanted_count; i++) {
+        struct wanted *w = &pull->wanted[i];
+        if (w->shared && shared_layer_tree(w->shared, w->tree, err) < 0)
+            return error_prefix(err, "layer %s", pull->parsed.layers[i].digest);
+    }
+    return 0;
+}
+
+/* While the disk writes, the trees are read from memory. */
+static int
+flush_and_digest(struct pull *pull, struct error *err)
+{
+    pthread_t thread;
+    struct flushing flushing = {.fd = pull->context->incoming};
+    bool beside = pthread_create(&thread, NULL, flush, &flushing) == 0;
+    int result = digest_trees(pull, err);
+    if (beside)
+        (void)pthread_join(thread, NULL);
+    else
+        (void)flush(&flushing);
+    if (result == 0 && flushing.result < 0)
+        *err = flushing.err;
+    return result < 0 ? result : flushing.result;
+}
+
 static int
 fetch_missing(struct pull *pull, struct error *err)
 {
     bool any = false;
+    TRY(check_space(pull, err));
     for (size_t i = 0; i < pull->wanted_count; i++)
         if (!*pull->wanted[i].name) {
             pull->wanted[i].shared = want(pull, i);
@@ -269,7 +327,7 @@ fetch_missing(struct pull *pull, struct error *err)
         if (pull->wanted[i].shared)
             TRY(wait_for_layer(pull, i, err));
     TRY(settle_all(pull, err));
-    return flush_filesystem(pull->context->incoming, err);
+    return flush_and_digest(pull, err);
 }
 
 static int
@@ -301,6 +359,7 @@ send_done(struct pull *pull, bool more, struct error *err)
         message_put_string(m, PULL_INCOMING, w->shared ? shared_layer_name(w->shared) : "");
         message_put_u64(m, PULL_BYTES, bytes);
         message_put_u64(m, PULL_INODES, inodes);
+        message_put_string(m, PULL_TREE, w->tree);
         if (pull->context->keep_blobs)
             message_put_string(m, PULL_BLOB, w->shared && shared_layer_blob_kept(w->shared) ? "kept" : "");
     }

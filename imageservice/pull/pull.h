@@ -18,6 +18,7 @@ struct pull;
 struct pull_context {
     int socket;     /* to crispd */
     int incoming;   /* fd of the session's directory */
+    int partial;    /* fd of images/partial */
     int layers_dir; /* fd of the store's layers, read-only */
     int blobs_dir;  /* fd of images/blobs, read-only */
     bool keep_blobs;

@@ -496,6 +496,14 @@ images_find_trusted(struct images *images, const char *reference, const char *as
     return images_find(images, reference, err);
 }
 
+char *
+images_id(struct images *images, const char *reference, struct error *err)
+{
+    (void)images;
+    (void)nothing_there(reference, err);
+    return NULL;
+}
+
 void
 image_release(const struct image *image)
 {
@@ -553,6 +561,35 @@ images_export(struct images *images, const struct strv *references, int archive,
     (void)cancel;
     (void)notes;
     return error_set(err, ERR_NOT_FOUND, "there is no image");
+}
+
+int
+images_check(struct images *images, const char *reference, bool mend, const struct cancel *cancel, images_found *found, void *arg,
+             struct images_checked *checked, struct error *err)
+{
+    (void)images;
+    (void)mend;
+    (void)cancel;
+    (void)found;
+    (void)arg;
+    (void)checked;
+    return nothing_there(reference, err);
+}
+
+void
+images_gc(struct images *images, bool dry_run, images_garbage_found *found, void *arg)
+{
+    (void)images;
+    (void)dry_run;
+    (void)found;
+    (void)arg;
+}
+
+struct images_garbage
+images_garbage(struct images *images)
+{
+    (void)images;
+    return (struct images_garbage){0};
 }
 
 int
