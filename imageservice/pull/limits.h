@@ -15,6 +15,7 @@ enum {
     LIMIT_UNPACKED_AT_ONCE = 3,        /* layers: two cores, and one waiting for the disk */
     LIMIT_DOWNLOADS = 16,              /* blobs at once: each has a ring for packed bytes */
     LIMIT_REDIRECTS = 5,
+    LIMIT_URLS = 4,          /* of a layer that the registry hasn't */
     LIMIT_ATTEMPTS = 5,      /* of one request at one host without a byte of progress */
     LIMIT_WAIT_SECONDS = 20, /* longest Retry-After that is waited for */
     RING_PACKED_BYTES = 512 << 10,

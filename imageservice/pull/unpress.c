@@ -12,6 +12,7 @@ struct unpress {
     struct ring *packed, *plain;
     struct digest *diff_id;
     int keep;
+    bool as_is;
     const char *in; /* what of the packed bytes is at hand */
     size_t in_length;
     int64_t out_bytes;
@@ -236,21 +237,34 @@ static int
 run(struct unpress *u, struct error *err)
 {
     TRY(peek(u, err));
+    if (u->as_is)
+        return plain_run(u, err);
     TRY(is_gzip(u) ? gzip_run(u, err) : is_zstd(u) ? zstd_run(u, err) : plain_run(u, err));
     while (TRY(more(u, err)))
         consume(u, u->in_length);
     return 0;
 }
 
+static int
+run_to_end(struct unpress *u, struct error *err)
+{
+    if (run(u, err) < 0) {
+        ring_fail(u->packed, err);
+        ring_fail(u->plain, err);
+        return -1;
+    }
+    ring_end(u->plain);
+    return 0;
+}
+
 int
 unpress_run(struct ring *packed, struct ring *plain, struct digest *diff_id, int keep, struct error *err)
 {
-    struct unpress u = {.packed = packed, .plain = plain, .diff_id = diff_id, .keep = keep};
-    if (run(&u, err) < 0) {
-        ring_fail(packed, err);
-        ring_fail(plain, err);
-        return -1;
-    }
-    ring_end(plain);
-    return 0;
+    return run_to_end(&(struct unpress){.packed = packed, .plain = plain, .diff_id = diff_id, .keep = keep}, err);
+}
+
+int
+unpress_pass(struct ring *packed, struct ring *plain, struct digest *diff_id, int keep, struct error *err)
+{
+    return run_to_end(&(struct unpress){.packed = packed, .plain = plain, .diff_id = diff_id, .keep = keep, .as_is = true}, err);
 }

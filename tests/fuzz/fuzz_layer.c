@@ -3,7 +3,6 @@
  * An even first byte: the rest is a program of entries, whose paths and targets are put together from a few words that matter. An odd one: a tar
  * stream. */
 #include <fcntl.h>
-#include <locale.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -139,7 +138,6 @@ set_up(void)
 {
     struct error err = {0};
     (void)umask(0);
-    (void)setlocale(LC_CTYPE, "C.UTF-8");
     (void)snprintf(world, sizeof world, "/var/tmp/crisp-fuzz.XXXXXX");
     if (!mkdtemp(world))
         abort();
