@@ -216,7 +216,7 @@ func shapes(t *testing.T) []shape {
 			a, b := halves(layer)
 			return slices.Concat(skippable("first"), zstd(t, a), skippable(""), zstd(t, b, "--no-check"), skippable("last"))
 		}},
-		{name: "zstd-long", layers: [][]byte{plain}, kind: "+zstd", pack: func(layer []byte) []byte { return zstd(t, layer, "--ultra", "-22", "--long=27") }},
+		{name: "zstd-long", layers: [][]byte{archive(file("f", strings.Repeat("long", 1<<18)))}, kind: "+zstd", pack: func(layer []byte) []byte { return zstd(t, layer, "--ultra", "-22", "--long=27") }},
 		{name: "zstd-chunked", layers: [][]byte{plain}, kind: "+zstd", pack: func(layer []byte) []byte {
 			a, b := halves(layer)
 			return slices.Concat(zstd(t, a), zstd(t, b), skippable("{\"version\":1,\"entries\":[]}"), skippable(strings.Repeat("\x00", 56)+"GNUlInUx"))
