@@ -48,6 +48,11 @@ read_request(struct call *call, Runtime__V1__CreateContainerRequest *in, struct 
     const struct image *image = TRY_PTR_OR_NULL(images_find_trusted(call->services->images, in->config->image->image,
                                                                     in->config->image->user_specified_image, pod->config->key.namespace, err));
     call_defer(call, release_image, (void *)(uintptr_t)image);
+    if (image->config.is_artifact) {
+        (void)error_set(err, ERR_PRECONDITION, "image %s is an artifact: it can be mounted into a container, but there is nothing in it to run",
+                        in->config->image->image);
+        return NULL;
+    }
     return container_request_read(in, pod->id, pod->config, image, err);
 }
 

@@ -218,12 +218,16 @@ look_up_again(const struct commit *c, struct error *err)
 
 /* The layers must be those that the configuration names: the chain ids are what they will be shared by. */
 static int
-check_chains(const struct commit *c, struct error *err)
+check_chains(const struct commit *c, const struct manifest *manifest, struct error *err)
 {
     struct image_config config = {0};
     cleanup_strv struct strv diff_ids = {0};
+    if (manifest->is_artifact != str_eq(c->config_digest, c->manifest_digest))
+        return error_set(err, ERR_INTERNAL, "crisp-pull's configuration is not the manifest's");
     int result = image_config_parse(c->config_text, c->config_length, &config, &diff_ids, err);
     image_config_free(&config);
+    if (manifest->is_artifact)
+        manifest_artifact_ids(manifest, &diff_ids);
     char chain[DIGEST_SIZE] = "";
     for (size_t i = 0; i < diff_ids.count && i < c->layer_count && result == 0; i++) {
         char parent[DIGEST_SIZE];
@@ -251,7 +255,7 @@ read_done(struct commit *c, struct message *done, struct manifest *manifest, str
     TRY(take_document(done, 1, c->config_digest, &c->config_text, &c->config_length, err));
     TRY(manifest_parse(c->manifest_text, c->manifest_length, "", manifest, err));
     TRY(read_layers(c, done, err));
-    return check_chains(c, err);
+    return check_chains(c, manifest, err);
 }
 
 /* With `writing` held. */

@@ -56,6 +56,9 @@ parse(const char *text, size_t length, struct image_config *config, struct strv 
 {
     cleanup_json json_t *root = TRY_PTR(json_parse(text, length, "not readable", err));
     TRY(get_texts(root, platform_texts, sizeof platform_texts / sizeof *platform_texts, config, err));
+    config->is_artifact = json_is_array(json_object_get(root, "layers"));
+    if (config->is_artifact)
+        return get_texts(NULL, run_texts, sizeof run_texts / sizeof *run_texts, config, err);
     const json_t *run = json_object_get(root, "config");
     if (run && !json_is_null(run) && !json_is_object(run))
         return error_set(err, ERR_INVALID, "config is not an object");

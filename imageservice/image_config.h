@@ -1,4 +1,5 @@
-/* An image's configuration blob (OCI image spec, "Image Configuration"; Docker's "container image v1" is the same where we read it). */
+/* An image's configuration blob (OCI image spec, "Image Configuration"; Docker's "container image v1" is the same where we read it). What
+ * stands for an artifact's is its manifest, which says no more than that. */
 #pragma once
 
 #include "imageservice/imageservice.h"

@@ -53,11 +53,12 @@ struct image_config {
     struct strmap labels;
     struct strv volumes;
     char *os, *architecture, *variant;
+    bool is_artifact; /* there is nothing to run: the manifest stands where the configuration would */
 };
 
 /* An image as it was when it was asked for. Read-only, reference-counted, owned by whoever got it; image_release gives it back. */
 struct image {
-    char *id;                 /* "sha256:<64 hex>": digest of the configuration */
+    char *id;                 /* "sha256:<64 hex>": digest of the configuration; of an artifact, of its manifest */
     struct strv repo_tags;    /* "registry/repository:tag", normalized */
     struct strv repo_digests; /* "registry/repository@sha256:…" */
     uint64_t size_bytes;      /* what its layers take on disk */

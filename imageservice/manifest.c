@@ -1,5 +1,6 @@
 #include "imageservice/manifest.h"
 
+#include <limits.h>
 #include <string.h>
 #include <sys/utsname.h>
 
@@ -20,9 +21,14 @@ static const char *const layer_types[] = {
     OCI "layer.v1.tar",
     OCI "layer.v1.tar+gzip",
     OCI "layer.v1.tar+zstd",
+    OCI "layer.nondistributable.v1.tar",
+    OCI "layer.nondistributable.v1.tar+gzip",
+    OCI "layer.nondistributable.v1.tar+zstd",
     DOCKER "image.rootfs.diff.tar",
     DOCKER "image.rootfs.diff.tar.gzip",
     DOCKER "image.rootfs.diff.tar.zstd",
+    DOCKER "image.rootfs.foreign.diff.tar",
+    DOCKER "image.rootfs.foreign.diff.tar.gzip",
     "application/octet-stream",
     "",
     NULL,
@@ -50,18 +56,19 @@ descriptor_parse(const json_t *object, const char *what, struct descriptor *out,
         return error_set(err, ERR_INVALID, "%s: %.80s is no digest", what, *digest ? digest : "(nothing)");
     if (!json_is_integer(size) || json_integer_value(size) < 0)
         return error_set(err, ERR_INVALID, "%s: its size is missing or negative", what);
-    *out = (struct descriptor){str_dup(type), str_dup(digest), json_integer_value(size)};
-    return 0;
+    *out = (struct descriptor){.media_type = str_dup(type), .digest = str_dup(digest), .size = json_integer_value(size)};
+    return json_get_strings(object, "urls", &out->urls, err);
 }
 
 static int
 platform_parse(const json_t *object, struct platform *out, struct error *err)
 {
-    const char *os, *architecture, *variant;
+    const char *os, *os_version, *architecture, *variant;
     TRY(json_get_string(object, "os", &os, err));
+    TRY(json_get_string(object, "os.version", &os_version, err));
     TRY(json_get_string(object, "architecture", &architecture, err));
     TRY(json_get_string(object, "variant", &variant, err));
-    *out = (struct platform){str_dup(os), str_dup(architecture), str_dup(variant)};
+    *out = (struct platform){str_dup(os), str_dup(architecture), str_dup(variant), str_dup(os_version)};
     return 0;
 }
 
@@ -88,11 +95,32 @@ parse_list(const json_t *list, const char *what, struct manifest *out, struct er
 static int
 check_types(const struct manifest *manifest, struct error *err)
 {
-    if (!one_of(config_types, manifest->config.media_type))
-        return error_set(err, ERR_UNSUPPORTED, "its configuration is of type %.100s: this is no image that can be run", manifest->config.media_type);
     for (size_t i = 0; i < manifest->count; i++)
         if (!one_of(layer_types, manifest->layers[i].media_type))
             return error_set(err, ERR_UNSUPPORTED, "layer %zu is of a type that nobody knows: %.100s", i + 1, manifest->layers[i].media_type);
+    return 0;
+}
+
+/* No path leads out of a layer, but one may be a whiteout there. */
+static int
+title_parse(const json_t *layer, struct descriptor *out, struct error *err)
+{
+    cleanup_strmap struct strmap annotations = {0};
+    TRY(json_get_map(layer, "annotations", &annotations, err));
+    const char *title = strmap_get(&annotations, "org.opencontainers.image.title");
+    const char *unpack = strmap_get(&annotations, "io.deis.oras.content.unpack");
+    if (str_eq(unpack, "true") || (str_empty(title) && !str_empty(out->media_type) && one_of(layer_types, out->media_type)))
+        return 0;
+    out->title = str_dup(str_empty(title) ? out->digest : title);
+    return str_starts(out->title, ".wh.") || strstr(out->title, "/.wh.") ? error_set(err, ERR_INVALID, "a blob's title is %.100s", out->title) : 0;
+}
+
+static int
+titles_parse(const json_t *layers, struct manifest *out, struct error *err)
+{
+    size_t i;
+    const json_t *layer;
+    json_array_foreach(layers, i, layer) TRY(title_parse(layer, &out->layers[i], err));
     return 0;
 }
 
@@ -115,7 +143,8 @@ parse(const char *text, size_t length, const char *content_type, struct manifest
         return parse_list(manifests, "manifests", out, err);
     TRY(descriptor_parse(json_object_get(root, "config"), "config", &out->config, err));
     TRY(parse_list(layers, "layers", out, err));
-    return check_types(out, err);
+    out->is_artifact = !one_of(config_types, out->config.media_type);
+    return out->is_artifact ? titles_parse(layers, out, err) : check_types(out, err);
 }
 
 int
@@ -136,10 +165,37 @@ manifest_layer_digests(const struct manifest *manifest, struct strv *out)
 }
 
 void
+manifest_artifact_ids(const struct manifest *manifest, struct strv *out)
+{
+    for (size_t i = 0; i < manifest->count; i++) {
+        char id[DIGEST_SIZE];
+        const struct descriptor *d = &manifest->layers[i];
+        cleanup_free char *text = str_printf("artifact %s %s", d->digest, d->title ? d->title : "");
+        digest_of(NULL, text, strlen(text), id);
+        strv_add(out, id);
+    }
+}
+
+struct descriptor
+descriptor_copy(const struct descriptor *descriptor)
+{
+    struct descriptor copy = {
+        .media_type = str_dup(descriptor->media_type),
+        .digest = str_dup(descriptor->digest),
+        .size = descriptor->size,
+        .title = descriptor->title ? str_dup(descriptor->title) : NULL,
+    };
+    strv_copy(&copy.urls, &descriptor->urls);
+    return copy;
+}
+
+void
 descriptor_free(struct descriptor *descriptor)
 {
     free(descriptor->media_type);
     free(descriptor->digest);
+    free(descriptor->title);
+    strv_free(&descriptor->urls);
 }
 
 void
@@ -174,7 +230,7 @@ platform_of_machine(struct platform *out)
             architecture = machines[i].architecture;
             variant = machines[i].variant;
         }
-    *out = (struct platform){str_dup("linux"), str_dup(architecture), str_dup(variant)};
+    *out = (struct platform){str_dup("linux"), str_dup(architecture), str_dup(variant), str_dup("")};
 }
 
 void
@@ -183,6 +239,7 @@ platform_free(struct platform *platform)
     free(platform->os);
     free(platform->architecture);
     free(platform->variant);
+    free(platform->os_version);
     *platform = (struct platform){0};
 }
 
@@ -200,43 +257,95 @@ cpu_has(const char *amd64_level)
 #endif
 }
 
-/* How well the machine runs this: 0 not at all; more is better. A variant is "vN"; a newer machine runs older ones of arm. On amd64 the plain one
- * comes first: it is what the image's maker tested. */
+/* How well the machine runs this variant of its architecture: 0 not at all; more is better, below 100. A variant is "vN"; a newer machine runs older
+ * ones of arm. On amd64 the plain one comes first: it is what the image's maker tested. */
+static int
+variant_rank(const char *architecture, const char *offered, const char *wanted)
+{
+    if (str_eq(offered, wanted))
+        return 99;
+    if (str_empty(offered))
+        return 50;
+    if (str_eq(architecture, "amd64"))
+        return str_eq(offered, "v1") ? 98 : cpu_has(offered) ? 10 + offered[1] - '0' : 0;
+    bool comparable = offered[0] == 'v' && wanted[0] == 'v' && offered[1] >= '5' && strlen(offered) == 2;
+    return comparable && offered[1] < wanted[1] ? 60 + offered[1] - '0' : 0;
+}
+
+/* An architecture's programs run on the 64-bit one that came of it, where there are none of its own. */
 static int
 platform_rank(const struct platform *offered, const struct platform *wanted)
 {
-    if (!str_eq(offered->os, wanted->os) || !str_eq(offered->architecture, wanted->architecture))
+    if (!str_eq(offered->os, wanted->os))
         return 0;
-    if (str_eq(offered->variant, wanted->variant))
-        return 100;
-    if (str_empty(offered->variant))
-        return 50;
-    if (str_eq(wanted->architecture, "amd64"))
-        return str_eq(offered->variant, "v1") ? 99 : cpu_has(offered->variant) ? 10 + offered->variant[1] - '0' : 0;
-    bool comparable = offered->variant[0] == 'v' && wanted->variant[0] == 'v' && offered->variant[1] >= '5' && strlen(offered->variant) == 2;
-    return comparable && offered->variant[1] < wanted->variant[1] ? 60 + offered->variant[1] - '0' : 0;
+    if (str_eq(offered->architecture, wanted->architecture)) {
+        int its = variant_rank(wanted->architecture, offered->variant, wanted->variant);
+        return its ? 100 + its : 0;
+    }
+    if (str_eq(wanted->architecture, "arm64") && str_eq(offered->architecture, "arm"))
+        return variant_rank("arm", offered->variant, "v8");
+    return str_eq(wanted->architecture, "amd64") && str_eq(offered->architecture, "386") ? 10 : 0;
+}
+
+static bool
+is_anonymous(const struct manifest *index, size_t i)
+{
+    return str_empty(index->platforms[i].os) && str_empty(index->platforms[i].architecture);
+}
+
+static size_t
+count_anonymous(const struct manifest *index)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < index->count; i++)
+        count += is_anonymous(index, i) && !one_of(index_types, index->layers[i].media_type);
+    return count;
+}
+
+/* 0: not at all. */
+static int
+rank(const struct manifest *index, size_t i, const struct platform *wanted, size_t anonymous)
+{
+    if (is_anonymous(index, i))
+        return one_of(index_types, index->layers[i].media_type) ? 2 : anonymous == 1;
+    int its = platform_rank(&index->platforms[i], wanted);
+    return its ? 4 + 2 * its - !str_empty(index->platforms[i].os_version) : 0;
+}
+
+const struct descriptor *
+manifest_choose_after(const struct manifest *index, const struct platform *wanted, const struct descriptor *chosen)
+{
+    size_t anonymous = count_anonymous(index), best = 0, last = chosen ? (size_t)(chosen - index->layers) : 0;
+    int best_rank = 0, limit = chosen ? rank(index, last, wanted, anonymous) : INT_MAX;
+    for (size_t i = 0; i < index->count; i++) {
+        int its = rank(index, i, wanted, anonymous);
+        if (its > best_rank && (its < limit || (its == limit && i > last))) {
+            best_rank = its;
+            best = i;
+        }
+    }
+    return best_rank ? &index->layers[best] : NULL;
+}
+
+bool
+manifest_is_without_platform(const struct manifest *index, const struct descriptor *chosen)
+{
+    return is_anonymous(index, (size_t)(chosen - index->layers));
 }
 
 const struct descriptor *
 manifest_choose(const struct manifest *index, const struct platform *wanted, struct error *err)
 {
-    const struct descriptor *best = NULL;
-    int best_rank = 0;
+    const struct descriptor *best = manifest_choose_after(index, wanted, NULL);
+    if (best)
+        return best;
     cleanup_buf struct buf offers = BUF(256);
     for (size_t i = 0; i < index->count; i++) {
-        const struct platform *offered = &index->platforms[i];
-        int rank = platform_rank(offered, wanted);
-        /* An index of one manifest that doesn't say its platform: that one is meant. */
-        if (index->count == 1 && str_empty(offered->os) && str_empty(offered->architecture))
-            rank = 1;
-        if (rank > best_rank) {
-            best_rank = rank;
-            best = &index->layers[i];
-        }
-        (void)buf_addf(&offers, "%s%.20s/%.20s%.10s", offers.length ? ", " : "", offered->os, offered->architecture, offered->variant);
+        const struct platform *p = &index->platforms[i];
+        (void)buf_addf(&offers, "%s%.20s/%.20s%.10s%s%.20s", i ? ", " : "", p->os, p->architecture, p->variant, *p->os_version ? " " : "",
+                       p->os_version);
     }
-    if (!best)
-        (void)error_set(err, ERR_NOT_FOUND, "no image for %s/%s%s in the index; it has %s", wanted->os, wanted->architecture, wanted->variant,
-                        offers.length ? offers.data : "none");
-    return best;
+    (void)error_set(err, ERR_NOT_FOUND, "no image for %s/%s%s in the index; it has %s", wanted->os, wanted->architecture, wanted->variant,
+                    offers.length ? offers.data : "none");
+    return NULL;
 }

@@ -296,6 +296,30 @@ apply_root(struct layer *layer, const struct layer_entry *entry, struct error *e
     return notes_add(layer->notes, NOTE_TIME, "", "", &entry->mtime, err);
 }
 
+/* Until the layers below are there: see layer_implied_xattr. */
+static int
+await_target(const struct place *p, const char *target, struct error *err)
+{
+    cleanup_close int fd = TRY(make_over(p, make_file, err));
+    if (fsetxattr(fd, layer_implied_xattr, target, strlen(target), 0) < 0)
+        return failed("set attributes", err);
+    p->layer->inodes++;
+    p->layer->links_wait = true;
+    return notes_add(p->layer->notes, NOTE_LINK, p->path, target, NULL, err);
+}
+
+/* What the file at `name` waits for, into out[PATH_MAX]; "" where it doesn't. */
+static void
+awaited_target(const struct place *p, int from, const char *name, const struct stat *there, char *out)
+{
+    *out = '\0';
+    if (!p->layer->links_wait || !S_ISREG(there->st_mode) || there->st_size > 0)
+        return;
+    cleanup_close int fd = file_open(from, name, O_RDONLY | O_NOFOLLOW, 0, NULL);
+    ssize_t length = fd < 0 ? -1 : fgetxattr(fd, layer_implied_xattr, out, PATH_MAX - 1);
+    out[length > 0 ? length : 0] = '\0';
+}
+
 /* The link's target stands in this layer, or, rarely, in one below: that is seen to when those are there. */
 static int
 apply_hard_link(const struct place *p, struct error *err)
@@ -312,9 +336,13 @@ apply_hard_link(const struct place *p, struct error *err)
         *slash = '/';
     struct stat there;
     if (!*name || from < 0 || fstatat(from, name, &there, AT_SYMLINK_NOFOLLOW) < 0)
-        return notes_add(p->layer->notes, NOTE_LINK, p->path, target, NULL, err);
+        return await_target(p, target, err);
     if (S_ISDIR(there.st_mode))
         return error_set(err, ERR_INVALID, "a hard link to the directory %s", target);
+    char awaited[PATH_MAX];
+    awaited_target(p, from, name, &there, awaited);
+    if (*awaited)
+        TRY(notes_add(p->layer->notes, NOTE_LINK, p->path, awaited, NULL, err));
     if (linkat(from, name, p->parent, p->name, 0) == 0)
         return 0;
     struct stat here;

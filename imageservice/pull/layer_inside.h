@@ -14,6 +14,7 @@ struct layer {
     ino_t parent_inode;
     bool parent_inherits; /* setgid: what is made in it takes its group */
     bool acl_seen;        /* a default ACL may change the mode of what is made below it */
+    bool links_wait;      /* for what they are links to, in layers below: see layer_implied_xattr */
     struct notes *notes;
     struct small_files *small; /* NULL after layer_finish */
     uint64_t bytes, inodes, entries;
@@ -21,7 +22,9 @@ struct layer {
     uint64_t unwatched; /* bytes since space_check was last asked */
 };
 
-extern const char layer_implied_xattr[]; /* marks a directory without an entry of its own until layer_settle */
+/* Marks until layer_settle a directory without an entry of its own, and the empty file in whose place comes what a layer below has, with the path
+ * that it has there for a value. */
+extern const char layer_implied_xattr[];
 extern const char layer_opaque_xattr[];
 
 /* "./a//b/../c/" → "a/c" into out[PATH_MAX]; "" is the root. ERR_INVALID when it leaves the root or is too long or deep. */

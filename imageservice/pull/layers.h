@@ -33,7 +33,8 @@ struct layers *layers_start(const struct layers_options *options, struct error *
 /* After every layer was given back; waits for what is still being broken off. */
 void layers_stop(struct layers *layers);
 
-/* The layer of this chain id, joined or newly queued to be fetched from there. */
+/* The layer of this chain id, joined or newly queued to be fetched from there. `diff_id` is "" for an artifact's: nobody has said what is in it.
+ */
 struct shared_layer *layers_want(struct layers *layers, const char *chain_id, const char *diff_id, const struct descriptor *descriptor,
                                  struct layer_source from);
 /* Wait until it is unpacked. `scope` is the waiting pull's: when cancelled, ERR_CANCELLED. */

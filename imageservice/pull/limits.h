@@ -1,4 +1,5 @@
-/* What a stranger's bytes may cost, with the reason. crisp-pull's memory stays below 64 MiB whatever the image. */
+/* What a stranger's bytes may cost, with the reason. crisp-pull's memory stays below 64 MiB whatever the image,
+ * but for LIMIT_ZSTD_LARGE_WINDOW_LOG. */
 #pragma once
 
 enum {
@@ -15,6 +16,7 @@ enum {
     LIMIT_ENTRIES = 8 << 20,           /* of one layer: more inodes than an image has use for */
     LIMIT_DEPTH = 512,                 /* directories in one path */
     LIMIT_ZSTD_WINDOW_LOG = 23,        /* 8 MiB: RFC 8878 asks decoders for that much; times the layers unpacked at once */
+    LIMIT_ZSTD_LARGE_WINDOW_LOG = 27,  /* 128 MiB: what the zstd program takes, and older builders' better levels ask for; one stream at a time */
     LIMIT_UNPACKED_AT_ONCE = 3,        /* layers: two cores, and one waiting for the disk */
     LIMIT_DOWNLOADS = 16,              /* blobs at once: each has a ring for packed bytes */
     LIMIT_REDIRECTS = 5,
@@ -25,6 +27,7 @@ enum {
     LIMIT_BUNDLE_ENTRIES = 64 << 10,    /* files in an archive of images: 100 images of 400 layers, and their manifests */
     LIMIT_BUNDLE_NAMES_BYTES = 8 << 20, /* of all their names, which are kept in memory */
     LIMIT_BUNDLE_IMAGES = 400,
+    LIMIT_URLS = 4, /* of a layer that the registry hasn't */
     RING_PACKED_BYTES = 512 << 10,
     RING_PLAIN_BYTES = 1 << 20,
 };

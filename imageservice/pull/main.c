@@ -6,7 +6,6 @@
  * The socket is fd PULL_SOCKET_FD. Order matters: the sandbox is entered while there is one thread, and before anybody's bytes are read. */
 #include <fcntl.h>
 #include <getopt.h>
-#include <locale.h>
 #include <malloc.h>
 #include <signal.h>
 #include <string.h>
@@ -134,8 +133,7 @@ static void
 set_process(void)
 {
     (void)umask(0);
-    (void)signal(SIGPIPE, SIG_IGN);       /* of an export's reader */
-    (void)setlocale(LC_CTYPE, "C.UTF-8"); /* else libarchive warns about every name beyond ASCII */
+    (void)signal(SIGPIPE, SIG_IGN); /* of an export's reader */
     (void)mallopt(M_ARENA_MAX, 2);
     (void)mallopt(M_MMAP_THRESHOLD, 256 << 10);
     (void)fcntl(PULL_SOCKET_FD, F_SETFD, FD_CLOEXEC);

@@ -14,7 +14,10 @@
 #include "imageservice/pull/space.h"
 #include "imageservice/pull/verify.h"
 
-enum { PULL_STACK = 1 << 20 }; /* jansson recurses up to 2048 levels */
+enum {
+    PULL_STACK = 1 << 20, /* jansson recurses up to 2048 levels */
+    INDEXES_MAX = 32,     /* looked into for one image */
+};
 
 /* A layer of the image as this pull has it: in the store, or shared and on its way. */
 struct wanted {
@@ -40,6 +43,7 @@ struct pull {
     struct signers signers;
     const char *signed_by; /* the signers' */
     struct manifest parsed;
+    unsigned indexes;
     struct strv diff_ids;
     struct wanted *wanted;
     size_t wanted_count;
@@ -112,6 +116,51 @@ resolve_known(struct pull *pull, const char *which, struct error *err)
     return 1;
 }
 
+/* What contradicts its descriptor is refused, also when it was here. */
+static int
+check_size(const char *what, const struct document *document, const struct descriptor *from, struct error *err)
+{
+    if ((int64_t)document->length == from->size)
+        return 0;
+    return error_set(err, ERR_INTERNAL, "%s %s has %zu bytes; what names it says %lld", what, from->digest, document->length, (long long)from->size);
+}
+
+static int resolve_from(struct pull *pull, const char *which, const struct descriptor *from, const struct platform *machine, int depth,
+                        struct error *err);
+
+/* What says its platform is meant. An index that doesn't may have ours in it, or the next one. */
+static int
+resolve_index(struct pull *pull, const struct platform *machine, int depth, struct error *err)
+{
+    cleanup_manifest struct manifest index = pull->parsed;
+    pull->parsed = (struct manifest){0};
+    if (depth == MANIFEST_DEPTH_MAX)
+        return error_set(err, ERR_INVALID, "indexes within indexes deeper than %d", MANIFEST_DEPTH_MAX);
+    if (++pull->indexes > INDEXES_MAX)
+        return error_set(err, ERR_INVALID, "more than %d indexes within the index", INDEXES_MAX);
+    const struct descriptor *chosen = TRY_PTR(manifest_choose(&index, machine, err));
+    while (resolve_from(pull, chosen->digest, chosen, machine, depth, err) < 0) {
+        bool goes_on = err->kind == ERR_NOT_FOUND && manifest_is_without_platform(&index, chosen);
+        chosen = goes_on ? manifest_choose_after(&index, machine, chosen) : NULL;
+        if (!chosen)
+            return -1;
+    }
+    return 0;
+}
+
+static int
+resolve_from(struct pull *pull, const char *which, const struct descriptor *from, const struct platform *machine, int depth, struct error *err)
+{
+    document_free(&pull->manifest);
+    TRY(get_manifest(pull, which, !from, &pull->manifest, err));
+    if (from)
+        TRY(check_size("manifest", &pull->manifest, from, err));
+    else
+        (void)strcpy(pull->repo_digest, pull->manifest.digest);
+    TRY(manifest_parse(pull->manifest.text, pull->manifest.length, pull->manifest.content_type, &pull->parsed, err));
+    return pull->parsed.is_index ? resolve_index(pull, machine, depth + 1, err) : 0;
+}
+
 /* From what the reference names down to the manifest for this machine. The first is asked for at the registry in any case: a tag may have moved, and
  * who may not see the image shall not get it because another could. */
 static int
@@ -119,23 +168,10 @@ resolve(struct pull *pull, const struct reference *reference, struct error *err)
 {
     cleanup_platform struct platform machine;
     platform_of_machine(&machine);
-    cleanup_free char *which = str_dup(reference->digest ? reference->digest : reference->tag);
+    const char *which = reference->digest ? reference->digest : reference->tag;
     if (TRY(resolve_known(pull, which, err)) > 0)
         return 0;
-    for (int depth = 0; depth < MANIFEST_DEPTH_MAX; depth++) {
-        document_free(&pull->manifest);
-        TRY(get_manifest(pull, which, depth == 0, &pull->manifest, err));
-        if (depth == 0)
-            (void)strcpy(pull->repo_digest, pull->manifest.digest);
-        TRY(manifest_parse(pull->manifest.text, pull->manifest.length, pull->manifest.content_type, &pull->parsed, err));
-        if (!pull->parsed.is_index)
-            return 0;
-        const struct descriptor *chosen = TRY_PTR(manifest_choose(&pull->parsed, &machine, err));
-        free(which);
-        which = str_dup(chosen->digest);
-        manifest_free(&pull->parsed);
-    }
-    return error_set(err, ERR_INVALID, "indexes within indexes deeper than %d", MANIFEST_DEPTH_MAX);
+    return resolve_from(pull, which, NULL, &machine, 0, err);
 }
 
 /* A signature of what the reference names covers the manifest in it, as digests say; one of the manifest covers what we take of it. */
@@ -151,13 +187,21 @@ check_signature(struct pull *pull, struct error *err)
     return pull->signed_by ? 0 : error_prefix(err, "%s", pull->rule);
 }
 
+/* An artifact has none: its manifest stands for it. */
 static int
 get_config(struct pull *pull, struct error *err)
 {
     const struct descriptor *descriptor = &pull->parsed.config;
+    if (pull->parsed.is_artifact) {
+        pull->config = (struct document){.text = mem_dup(pull->manifest.text, pull->manifest.length), .length = pull->manifest.length};
+        (void)strcpy(pull->config.digest, pull->manifest.digest);
+        manifest_artifact_ids(&pull->parsed, &pull->diff_ids);
+        return 0;
+    }
     if (!find_document(pull, descriptor->digest, &pull->config))
         TRY(pull->bundle ? bundle_document(pull->bundle, descriptor->digest, &pull->config, err)
                          : registry_config(pull->registry, &pull->scope, descriptor, &pull->config, err));
+    TRY(check_size("configuration", &pull->config, descriptor, err));
     struct image_config config = {0};
     int result = image_config_parse(pull->config.text, pull->config.length, &config, &pull->diff_ids, err);
     image_config_free(&config);
@@ -215,7 +259,8 @@ source_of(const struct pull *pull)
 static struct shared_layer *
 want(struct pull *pull, size_t i)
 {
-    return layers_want(pull->context->layers, pull->wanted[i].chain_id, pull->diff_ids.items[i], &pull->parsed.layers[i], source_of(pull));
+    const char *diff_id = pull->parsed.is_artifact ? "" : pull->diff_ids.items[i];
+    return layers_want(pull->context->layers, pull->wanted[i].chain_id, diff_id, &pull->parsed.layers[i], source_of(pull));
 }
 
 /* A layer that another pull's registry failed to give is asked of ours. */
@@ -348,7 +393,7 @@ send_done(struct pull *pull, bool more, struct error *err)
     TRY(put_document(m, &pull->config, &config, err));
     message_put_string(m, PULL_REPO_DIGEST, pull->repo_digest);
     message_put_string(m, PULL_MANIFEST_DIGEST, pull->manifest.digest);
-    message_put_string(m, PULL_CONFIG_DIGEST, pull->parsed.config.digest);
+    message_put_string(m, PULL_CONFIG_DIGEST, pull->config.digest);
     message_put_string(m, PULL_SIGNED_BY, pull->signed_by);
     for (size_t i = 0; i < pull->wanted_count; i++) {
         const struct wanted *w = &pull->wanted[i];

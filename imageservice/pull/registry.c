@@ -35,6 +35,7 @@ struct question {
     struct registry *registry;
     const struct http_scope *scope;
     const char *path; /* "manifests/latest" */
+    const char *url;  /* in its place, and in that of the hosts: from a manifest */
     const char *accept;
     size_t body_limit;
     bool head;
@@ -198,8 +199,8 @@ static int
 ask_once(const struct question *q, size_t at, const char *authorization, struct http_response *response, struct error *err)
 {
     const struct host *host = &q->registry->hosts.items[at];
-    cleanup_free char *url = str_printf("%s/%s/%s%s%s", host->base, q->registry->reference.repository, q->path, host->proxied ? "?ns=" : "",
-                                        host->proxied ? host->proxied : "");
+    cleanup_free char *ours = str_printf("%s/%s/%s%s%s", host->base, q->registry->reference.repository, q->path, host->proxied ? "?ns=" : "",
+                                         host->proxied ? host->proxied : "");
     cleanup_strv struct strv headers = {0};
     if (q->accept)
         strv_add(&headers, q->accept);
@@ -208,12 +209,12 @@ ask_once(const struct question *q, size_t at, const char *authorization, struct 
     if (q->stream)
         q->stream->fresh = true;
     struct http_request request = {
-        .url = url,
+        .url = q->url ? q->url : ours,
         .head = q->head,
-        .authorization = authorization,
+        .authorization = q->url ? NULL : authorization,
         .headers = &headers,
-        .private_headers = &host->headers,
-        .peer = &host->peer,
+        .private_headers = q->url ? NULL : &host->headers,
+        .peer = q->url ? NULL : &host->peer,
         .scope = q->scope,
         .body_limit = q->body_limit,
         .sink = q->stream ? stream_sink : NULL,
@@ -254,7 +255,7 @@ judge_failure(const struct question *q, size_t at, const struct http_response *r
 }
 
 static enum verdict
-judge(const struct question *q, size_t at, const struct http_response *response, int result, int tries, struct error *err)
+judge(const struct question *q, size_t at, struct http_response *response, int result, int tries, struct error *err)
 {
     if (q->stream && q->stream->wrong.kind != ERR_NONE) {
         *err = q->stream->wrong;
@@ -268,6 +269,8 @@ judge(const struct question *q, size_t at, const struct http_response *response,
         return judge_failure(q, at, response, err);
     if (response->status == 200 || response->status == 206)
         return GOOD;
+    if (q->url)
+        buf_consume(&response->body, response->body.length);
     (void)response_refused(response, err);
     if (response->status == 429)
         return response->retry_after_s >= 0 && response->retry_after_s <= LIMIT_WAIT_SECONDS && tries < 2 ? AGAIN : GIVE_UP;
@@ -299,7 +302,7 @@ ask_host(const struct question *q, size_t at, struct http_response *response, st
     for (int tries = 0;; tries++) {
         cleanup_free char *authorization = authorization_of(q->registry, at);
         int result = ask_once(q, at, authorization, response, err);
-        if (result == 0 && response->status == 401 && !authorized) {
+        if (result == 0 && response->status == 401 && !authorized && !q->url) {
             authorized = TRY(authorize(q, at, authorization, response, err)) == 0;
             tries--;
             continue;
@@ -354,6 +357,27 @@ ask_from(const struct question *q, size_t *at, struct http_response *response, s
     if (earlier.length && why.kind != ERR_CANCELLED)
         (void)error_set(err, why.kind, "%.900s (before: %s)", why.message, earlier.data);
     return error_prefix(err, "registry %s, repository %s", q->registry->reference.registry, q->registry->reference.repository);
+}
+
+/* What none of the hosts has. */
+static int
+ask_elsewhere(struct question *q, const struct strv *urls, struct http_response *response, struct error *err)
+{
+    const struct error refused = *err;
+    for (size_t i = 0; i < urls->count && i < LIMIT_URLS && !ends_it(q, err); i++) {
+        struct error why = {0};
+        q->url = urls->items[i];
+        q->stream->wrong = (struct error){0};
+        if (!str_starts(q->url, "http://") && !str_starts(q->url, "https://"))
+            (void)error_set(&why, ERR_INVALID, "it is not of http");
+        else if (ask_host(q, 0, response, &why) == 0)
+            return 0;
+        if (why.kind == ERR_CANCELLED)
+            *err = why;
+        else
+            (void)error_set(err, refused.kind, "%.700s; %.200s: %.300s", refused.message, q->url, why.message);
+    }
+    return -1;
 }
 
 static int
@@ -522,7 +546,7 @@ fetch_blob(struct registry *registry, const struct http_scope *scope, const stru
     if (partial >= 0 && replay(partial, scope, &stream, err) < 0)
         return error_prefix(err, "layer %s", descriptor->digest);
     bool whole = partial >= 0 && stream.offset == stream.size;
-    if (!whole && ask(&q, first, &response, err) < 0) {
+    if (!whole && ask(&q, first, &response, err) < 0 && ask_elsewhere(&q, &descriptor->urls, &response, err) < 0) {
         *corrupt = stream.wrong.kind == ERR_INTERNAL;
         return error_prefix(err, "fetch layer %s", descriptor->digest);
     }

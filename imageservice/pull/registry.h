@@ -51,7 +51,8 @@ int registry_signature(struct registry *registry, const struct http_scope *scope
  * then. 1, or 0: the last of the hosts says that there is none. */
 int registry_find(struct registry *registry, const struct http_scope *scope, const char *path, size_t *host, struct document *out, struct error *err);
 /* A layer's blob into `ring`, ended when all of it is there and has the descriptor's size and digest; else failed. Begins with what the file
- * `partial` has of it (-1: there is none), then with host `first`. A broken transfer goes on where it broke off, if need be from the next host.
+ * `partial` has of it (-1: there is none), then with host `first`. A broken transfer goes on where it broke off, if need be from the next host,
+ * and in the end from the descriptor's urls, which get no credentials and whose words nobody is told.
  * ERR_INTERNAL with `corrupt` set: the content is not what the manifest says. */
 int registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, int partial,
                   struct ring *ring, bool *corrupt, struct error *err);

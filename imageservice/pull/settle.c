@@ -1,4 +1,5 @@
 /* layer_settle: what depends on the layers below and on the layer being whole. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
@@ -12,6 +13,12 @@
 struct below {
     const int *roots;
     size_t count;
+};
+
+/* What look_below has found. */
+struct below_file {
+    int fd, where; /* O_PATH; the root of its layer */
+    struct stat st;
 };
 
 enum lookup { ABSENT, FOUND, HIDDEN };
@@ -109,6 +116,15 @@ open_place(const struct layer *layer, const char *path, const char **name)
     return file_open_beneath(layer->root, parent, O_PATH | O_DIRECTORY, 0, NULL);
 }
 
+/* Nothing of a layer is called ".wh.": where that is hidden, all is. */
+static bool
+in_opaque_directory(const struct layer *layer, const char *path, const char *name)
+{
+    int fd = -1;
+    cleanup_free char *beside = str_printf("%.*s.wh.", (int)(name - path), path);
+    return look_in(layer->root, beside, &fd) == HIDDEN;
+}
+
 /* overlayfs shows a whiteout as a broken file where the directory it stands in exists in one layer only. */
 static int
 settle_whiteout(struct layer *layer, const struct below *below, const struct note *note, struct error *err)
@@ -120,7 +136,7 @@ settle_whiteout(struct layer *layer, const struct below *below, const struct not
         return 0;
     int where;
     cleanup_close int lower = look_below(below, note->path, &where);
-    if (lower >= 0)
+    if (lower >= 0 && !in_opaque_directory(layer, note->path, name))
         return 0;
     layer->inodes--;
     return unlinkat(parent, name, 0) < 0 ? error_errno(err, errno, "remove whiteout %s", note->path) : 0;
@@ -140,26 +156,77 @@ copy_file(int from, const struct stat *st, int to, struct error *err)
     return copy_attributes(from, st, to, err);
 }
 
-/* A hard link to a file of a lower layer: overlayfs has no link across layers, so the file is copied up under the link's own name. */
+/* A symlink, device or fifo in the place of the file that waited for it. */
+static int
+copy_special(const struct below_file *from, int parent, const char *name, struct error *err)
+{
+    char target[PATH_MAX];
+    ssize_t length = S_ISLNK(from->st.st_mode) ? readlinkat(from->fd, "", target, sizeof target - 1) : 0;
+    target[length > 0 ? length : 0] = '\0';
+    if (length < 0 || unlinkat(parent, name, 0) < 0 ||
+        (length ? symlinkat(target, parent, name) : mknodat(parent, name, from->st.st_mode, from->st.st_rdev)) < 0 ||
+        fchownat(parent, name, from->st.st_uid, from->st.st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+        (!length && fchmodat(parent, name, from->st.st_mode & 07777, 0) < 0))
+        return error_errno(err, errno, "copy from the layer below");
+    struct timespec times[2] = {from->st.st_mtim, from->st.st_mtim};
+    return utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW) < 0 ? error_errno(err, errno, "copy times") : 0;
+}
+
+/* A hard link to a file of a lower layer: overlayfs has no link across layers, so the file is copied up under the link's own names. */
 static int
 settle_link(struct layer *layer, const struct below *below, const struct note *note, struct error *err)
 {
     const char *name;
-    int where;
-    cleanup_close int lower = look_below(below, note->target, &where);
-    struct stat st;
-    if (lower < 0 || fstat(lower, &st) < 0 || !S_ISREG(st.st_mode))
-        return error_set(err, ERR_INVALID, "entry %.256s: a hard link to %.256s, which is not there", note->path, note->target);
     cleanup_close int parent = open_place(layer, note->path, &name);
-    if (parent < 0)
-        return 0;
-    cleanup_close int from = TRY(file_open_beneath(where, note->target, O_RDONLY | O_NOFOLLOW, 0, err));
-    cleanup_close int to = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (to < 0)
-        return errno == EEXIST ? 0 : error_errno(err, errno, "make %s", note->path);
+    cleanup_close int to = parent < 0 ? -1 : openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (to < 0 || fstat(to, &st) < 0 || !S_ISREG(st.st_mode))
+        return 0; /* something else took its place */
+    (void)close(to);
+    to = TRY(file_open(parent, name, O_RDWR | O_NOFOLLOW, 0, err));
+    if (fgetxattr(to, layer_implied_xattr, NULL, 0) < 0)
+        return 0; /* or another note was for the same file */
+    struct below_file from;
+    cleanup_close int lower = from.fd = look_below(below, note->target, &from.where);
+    if (lower < 0 || fstat(lower, &from.st) < 0 || S_ISDIR(from.st.st_mode))
+        return error_set(err, ERR_INVALID, "entry %.256s: a hard link to %.256s, which is not there", note->path, note->target);
+    if (!S_ISREG(from.st.st_mode))
+        return copy_special(&from, parent, name, err);
+    cleanup_close int contents = TRY(file_open_beneath(from.where, note->target, O_RDONLY | O_NOFOLLOW, 0, err));
+    if (fremovexattr(to, layer_implied_xattr) < 0)
+        return error_errno(err, errno, "remove %s", layer_implied_xattr);
+    layer->bytes += ((uint64_t)from.st.st_size + 4095) & ~UINT64_C(4095);
+    return copy_file(contents, &from.st, to, err);
+}
+
+/* overlayfs heeds no opaque root: what stands there below is hidden name by name. */
+static int
+hide_name(struct layer *layer, const char *name, struct error *err)
+{
+    struct stat st;
+    if (fstatat(layer->root, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return S_ISDIR(st.st_mode) ? layer_set_opaque(layer->root, name, err) : 0;
     layer->inodes++;
-    layer->bytes += ((uint64_t)st.st_size + 4095) & ~UINT64_C(4095);
-    return copy_file(from, &st, to, err);
+    return mknodat(layer->root, name, S_IFCHR, 0) < 0 ? error_errno(err, errno, "make the whiteout of %s", name) : 0;
+}
+
+static int
+settle_root(struct layer *layer, const struct below *below, struct error *err)
+{
+    char value;
+    if (fgetxattr(layer->root, layer_opaque_xattr, &value, 1) != 1)
+        return 0;
+    for (size_t i = 0; i < below->count; i++) {
+        cleanup_close int fd = TRY(file_open(below->roots[i], ".", O_RDONLY | O_DIRECTORY, 0, err));
+        cleanup_closedir DIR *dir = fdopendir(fd);
+        if (!dir)
+            return error_errno(err, errno, "list the root of a layer below");
+        (void)steal(fd);
+        for (struct dirent *entry; (entry = readdir(dir));)
+            if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, ".."))
+                TRY(hide_name(layer, entry->d_name, err));
+    }
+    return 0;
 }
 
 static int
@@ -191,6 +258,7 @@ layer_settle(struct layer *layer, const int lower[], size_t lower_count, struct 
 {
     struct below below = {lower, lower_count};
     cleanup_free struct note *note = mem_alloc(sizeof *note);
+    TRY(settle_root(layer, &below, err));
     TRY(notes_rewind(layer->notes, err));
     while (TRY(notes_next(layer->notes, note, err)) > 0)
         TRY(settle(layer, &below, note, err));

@@ -7,6 +7,16 @@
 
 enum { XATTRS_MAX = 64 };
 
+/* libarchive 3.6 reads "-1.5" as -1 s and 0.5 s more. */
+static struct timespec
+time_of(struct archive_entry *e)
+{
+    struct timespec t = {archive_entry_mtime(e), archive_entry_mtime_nsec(e)};
+    if (t.tv_sec < 0 && t.tv_nsec > 0)
+        t = (struct timespec){t.tv_sec - 1, 1000000000 - t.tv_nsec};
+    return t;
+}
+
 struct tar {
     struct archive *archive;
     struct ring *plain;
@@ -51,13 +61,14 @@ read_block(void *arg, const void **data, size_t *length, int64_t *offset, struct
     return status < ARCHIVE_WARN ? damaged(tar, err) : 1;
 }
 
-static size_t
-collect_xattrs(struct archive_entry *e, struct layer_xattr out[XATTRS_MAX])
+static int
+collect_xattrs(struct archive_entry *e, struct layer_xattr out[XATTRS_MAX], struct error *err)
 {
-    size_t count = 0;
-    (void)archive_entry_xattr_reset(e);
-    while (count < XATTRS_MAX && archive_entry_xattr_next(e, &out[count].name, &out[count].value, &out[count].size) == ARCHIVE_OK)
-        count++;
+    int count = archive_entry_xattr_reset(e);
+    if (count > XATTRS_MAX)
+        return error_set(err, ERR_INVALID, "entry %.256s has %d extended attributes; the limit is %d", archive_entry_pathname(e), count, XATTRS_MAX);
+    for (int i = 0; i < count; i++)
+        (void)archive_entry_xattr_next(e, &out[i].name, &out[i].value, &out[i].size);
     return count;
 }
 
@@ -68,6 +79,7 @@ unpack_entry(struct tar *tar, struct archive_entry *e, struct layer *layer, stru
     const char *path = archive_entry_pathname(e), *hard_link = archive_entry_hardlink(e);
     if (!path)
         return error_set(err, ERR_INVALID, "an entry has no name");
+    size_t xattr_count = (size_t)TRY(collect_xattrs(e, xattrs, err));
     struct layer_entry entry = {
         .path = path,
         .link = hard_link ? hard_link : archive_entry_symlink(e),
@@ -76,10 +88,10 @@ unpack_entry(struct tar *tar, struct archive_entry *e, struct layer *layer, stru
         .uid = archive_entry_uid(e),
         .gid = archive_entry_gid(e),
         .device = archive_entry_rdev(e),
-        .mtime = {archive_entry_mtime(e), archive_entry_mtime_nsec(e)},
+        .mtime = time_of(e),
         .size = archive_entry_size(e),
         .xattrs = xattrs,
-        .xattr_count = collect_xattrs(e, xattrs),
+        .xattr_count = xattr_count,
     };
     return layer_apply(layer, &entry, read_block, tar, err);
 }

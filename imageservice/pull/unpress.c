@@ -1,8 +1,10 @@
 #include "imageservice/pull/unpress.h"
 
 #include <isa-l/igzip_lib.h>
+#include <pthread.h>
 #include <string.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "base/file.h"
 #include "base/str.h"
@@ -12,10 +14,11 @@ struct unpress {
     struct ring *packed, *plain;
     struct digest *diff_id;
     int keep;
+    bool as_is;
     const char *in; /* what of the packed bytes is at hand */
     size_t in_length;
     int64_t out_bytes;
-    char head[4]; /* the first bytes of a member, gathered over the ring's pieces */
+    char head[18]; /* the first bytes of a member, gathered over the ring's pieces: as many as a zstd frame's header can have */
     size_t head_length;
 };
 
@@ -75,11 +78,10 @@ put(struct unpress *u, const char *data, size_t length, struct error *err)
     return 0;
 }
 
-/* Gather the bytes that tell what comes next; fewer only at the end. */
+/* Gather the bytes that tell what comes next, behind what is left of those before; fewer only at the end. */
 static int
 peek(struct unpress *u, struct error *err)
 {
-    u->head_length = 0;
     while (u->head_length < sizeof u->head) {
         if (TRY(more(u, err)) == 0)
             break;
@@ -89,10 +91,17 @@ peek(struct unpress *u, struct error *err)
     return 0;
 }
 
+static void
+consume_head(struct unpress *u, size_t length)
+{
+    u->head_length -= length;
+    memmove(u->head, u->head + length, u->head_length);
+}
+
 static bool
 is_gzip(const struct unpress *u)
 {
-    return u->head_length == 4 && memcmp(u->head, "\x1f\x8b", 2) == 0;
+    return u->head_length >= 4 && memcmp(u->head, "\x1f\x8b", 2) == 0;
 }
 
 static bool
@@ -100,7 +109,7 @@ is_zstd(const struct unpress *u)
 {
     bool frame = memcmp(u->head, "\x28\xb5\x2f\xfd", 4) == 0;
     bool skippable = memcmp(u->head + 1, "\x2a\x4d\x18", 3) == 0 && ((unsigned char)u->head[0] & 0xf0) == 0x50;
-    return u->head_length == 4 && (frame || skippable);
+    return u->head_length >= 4 && (frame || skippable);
 }
 
 static int
@@ -135,12 +144,15 @@ gzip_member(struct unpress *u, struct inflate_state *z, struct error *err)
     bool from_head = true;
     for (;;) {
         int step = TRY(gzip_step(u, z, err));
-        if (!from_head) {
+        if (from_head)
+            consume_head(u, u->head_length - z->avail_in);
+        else
             consume(u, u->in_length - z->avail_in);
-        }
         if (!step)
             return 0;
         /* A full output buffer may hide more output; only when it had room to spare is input what is missing. */
+        if (from_head)
+            z->next_in = (uint8_t *)u->head;
         if (z->avail_in || z->avail_out == 0)
             continue;
         if (TRY(more(u, err)) == 0)
@@ -167,7 +179,7 @@ static int
 zstd_error(size_t code, struct error *err)
 {
     if (strstr(ZSTD_getErrorName(code), "memory"))
-        return error_set(err, ERR_UNSUPPORTED, "its zstd stream wants a window above %d MiB of memory", 1 << (LIMIT_ZSTD_WINDOW_LOG - 20));
+        return error_set(err, ERR_UNSUPPORTED, "its zstd stream wants a window above %d MiB of memory", 1 << (LIMIT_ZSTD_LARGE_WINDOW_LOG - 20));
     return error_set(err, ERR_INVALID, "its zstd stream is damaged: %s", ZSTD_getErrorName(code));
 }
 
@@ -195,6 +207,7 @@ zstd_frame(struct unpress *u, ZSTD_DStream *z, struct error *err)
 {
     ZSTD_inBuffer in = {u->head, u->head_length, 0};
     int goes_on = TRY(zstd_feed(u, z, &in, err));
+    consume_head(u, in.pos);
     while (goes_on) {
         if (TRY(more(u, err)) == 0)
             return cut_short("zstd", err);
@@ -207,15 +220,48 @@ zstd_frame(struct unpress *u, ZSTD_DStream *z, struct error *err)
 
 CLEANUP_DEFINE(zstd_freep, ZSTD_DStream *, ZSTD_freeDStream)
 
+static ZSTD_DStream *
+zstd_new(int window_log, struct error *err)
+{
+    ZSTD_DStream *z = ZSTD_createDStream();
+    if (z)
+        (void)ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, window_log);
+    else
+        (void)error_set(err, ERR_EXHAUSTED, "no memory for zstd");
+    return z;
+}
+
+/* Is the frame's window too large for `z`? Its header is at hand; where it is not, the stream is cut short. */
+static bool
+is_large(const struct unpress *u, ZSTD_DStream *z)
+{
+    char none;
+    ZSTD_outBuffer out = {&none, 0, 0};
+    ZSTD_inBuffer in = {u->head, u->head_length, 0};
+    size_t result = ZSTD_decompressStream(z, &out, &in);
+    (void)ZSTD_DCtx_reset(z, ZSTD_reset_session_only);
+    return ZSTD_getErrorCode(result) == ZSTD_error_frameParameter_windowTooLarge;
+}
+
+/* Of all streams, one at a time. */
+static int
+zstd_large_frame(struct unpress *u, struct error *err)
+{
+    static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
+    (void)pthread_mutex_lock(&one);
+    ZSTD_DStream *z = zstd_new(LIMIT_ZSTD_LARGE_WINDOW_LOG, err);
+    int result = z ? zstd_frame(u, z, err) : -1;
+    (void)ZSTD_freeDStream(z);
+    (void)pthread_mutex_unlock(&one);
+    return result;
+}
+
 static int
 zstd_run(struct unpress *u, struct error *err)
 {
-    cleanup(zstd_freep) ZSTD_DStream *z = ZSTD_createDStream();
-    if (!z)
-        return error_set(err, ERR_EXHAUSTED, "no memory for zstd");
-    (void)ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, LIMIT_ZSTD_WINDOW_LOG);
+    cleanup(zstd_freep) ZSTD_DStream *z = TRY_PTR(zstd_new(LIMIT_ZSTD_WINDOW_LOG, err));
     while (is_zstd(u)) {
-        TRY(zstd_frame(u, z, err));
+        TRY(is_large(u, z) ? zstd_large_frame(u, err) : zstd_frame(u, z, err));
         TRY(peek(u, err));
     }
     return 0;
@@ -236,21 +282,34 @@ static int
 run(struct unpress *u, struct error *err)
 {
     TRY(peek(u, err));
+    if (u->as_is)
+        return plain_run(u, err);
     TRY(is_gzip(u) ? gzip_run(u, err) : is_zstd(u) ? zstd_run(u, err) : plain_run(u, err));
     while (TRY(more(u, err)))
         consume(u, u->in_length);
     return 0;
 }
 
+static int
+run_to_end(struct unpress *u, struct error *err)
+{
+    if (run(u, err) < 0) {
+        ring_fail(u->packed, err);
+        ring_fail(u->plain, err);
+        return -1;
+    }
+    ring_end(u->plain);
+    return 0;
+}
+
 int
 unpress_run(struct ring *packed, struct ring *plain, struct digest *diff_id, int keep, struct error *err)
 {
-    struct unpress u = {.packed = packed, .plain = plain, .diff_id = diff_id, .keep = keep};
-    if (run(&u, err) < 0) {
-        ring_fail(packed, err);
-        ring_fail(plain, err);
-        return -1;
-    }
-    ring_end(plain);
-    return 0;
+    return run_to_end(&(struct unpress){.packed = packed, .plain = plain, .diff_id = diff_id, .keep = keep}, err);
+}
+
+int
+unpress_pass(struct ring *packed, struct ring *plain, struct digest *diff_id, int keep, struct error *err)
+{
+    return run_to_end(&(struct unpress){.packed = packed, .plain = plain, .diff_id = diff_id, .keep = keep, .as_is = true}, err);
 }

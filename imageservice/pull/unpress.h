@@ -9,3 +9,5 @@
  * unless that is -1 (where it can't be written it is made empty, which fails nothing). ERR_INVALID for a damaged or cut stream, ERR_UNSUPPORTED for a
  * zstd window above the limit, or the failure of either ring. On failure both rings have failed. */
 int unpress_run(struct ring *packed, struct ring *plain, struct digest *diff_id, int keep, struct error *err);
+/* The same for what shall stay as it is, compressed or not. */
+int unpress_pass(struct ring *packed, struct ring *plain, struct digest *diff_id, int keep, struct error *err);

@@ -3,12 +3,8 @@
  * An even first byte: the rest is a program of entries, whose paths and targets are put together from a few words that matter. An odd one: a tar
  * stream. */
 #include <fcntl.h>
-#include <locale.h>
 #include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,45 +12,24 @@
 #include "base/str.h"
 #include "imageservice/pull/layer.h"
 #include "imageservice/pull/tar.h"
+#include "program.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static char world[48];
-static int incoming, outside;
-static struct stat outside_before, secret_before;
+static int home, incoming;
 static struct layer *below;
+
+/* What no layer may change: below the world, all but the layer itself. */
+static const char *const watched[] = {
+    ".", "outside", "outside/secret", "incoming/below", "incoming/below/a", "incoming/below/a/b", "incoming/below/b", "incoming/below/c"};
+enum { WATCHED = sizeof watched / sizeof *watched };
+static struct stat before[WATCHED];
 
 static const char *const words[] = {"a",    "b",      "c",       "..",       ".",    "",     ".wh.a", ".wh.b", ".wh..wh..opq",
                                     ".wh.", "secret", "outside", "incoming", "proc", "self", "cwd"};
+static const struct vocabulary vocabulary = {world, "../../outside", words, sizeof words / sizeof *words};
 static const mode_t types[] = {S_IFREG, S_IFDIR, S_IFLNK, S_IFREG, S_IFDIR, S_IFCHR, S_IFIFO, S_IFBLK};
-
-struct program {
-    const uint8_t *data;
-    size_t size;
-};
-
-static uint8_t
-next(struct program *p)
-{
-    if (!p->size)
-        return 0;
-    p->size--;
-    return *p->data++;
-}
-
-static void
-make_path(struct program *p, char *out, size_t size)
-{
-    size_t at = 0;
-    unsigned count = next(p);
-    *out = '\0';
-    if (count & 0x40)
-        at += (size_t)snprintf(out, size, "%s", count & 0x20 ? world : "../../outside");
-    for (unsigned i = 0; i < count % 6; i++)
-        at += (size_t)snprintf(out + at, size - at, "/%s", words[next(p) % 16]);
-    if ((count & 0x80) && *out)
-        memmove(out, out + 1, strlen(out));
-}
 
 static int
 read_some(void *arg, const void **data, size_t *length, int64_t *offset, struct error *err)
@@ -77,8 +52,8 @@ run_program(struct layer *layer, struct program *p)
         uint8_t what = next(p);
         struct error err;
         int blocks = what >> 6;
-        make_path(p, path, sizeof path);
-        make_path(p, link, sizeof link);
+        make_path(p, &vocabulary, path, sizeof path);
+        make_path(p, &vocabulary, link, sizeof link);
         struct layer_xattr xattr = {what & 16 ? "trusted.overlay.redirect" : "user.x", "v", 1};
         struct layer_entry entry = {
             .path = path,
@@ -139,7 +114,6 @@ set_up(void)
 {
     struct error err = {0};
     (void)umask(0);
-    (void)setlocale(LC_CTYPE, "C.UTF-8");
     (void)snprintf(world, sizeof world, "/var/tmp/crisp-fuzz.XXXXXX");
     if (!mkdtemp(world))
         abort();
@@ -148,18 +122,20 @@ set_up(void)
     if (mkdir(in, 0700) < 0 || mkdir(out, 0700) < 0)
         abort();
     incoming = open(in, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    outside = open(out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    home = open(world, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     below = layer_begin(incoming, "below", &err);
     struct layer_entry entries[] = {
         {.path = "a/b", .mode = S_IFDIR | 01777}, {.path = "b", .mode = S_IFREG | 0644}, {.path = "c", .mode = S_IFLNK, .link = "/a"}};
     for (size_t i = 0; below && i < 3; i++)
         if (layer_apply(below, &entries[i], read_some, &(int){1}, &err) < 0)
             abort();
-    if (!below || file_replace(outside, "secret", "untouched", 9, 0600, false, &err) < 0 || fstat(outside, &outside_before) < 0 ||
-        fstatat(outside, "secret", &secret_before, 0) < 0) {
+    if (!below || layer_settle(below, NULL, 0, &err) < 0 || file_replace(home, "outside/secret", "untouched", 9, 0600, false, &err) < 0) {
         (void)fprintf(stderr, "%s\n", err.message);
         abort();
     }
+    for (size_t i = 0; i < WATCHED; i++)
+        if (fstatat(home, watched[i], &before[i], AT_SYMLINK_NOFOLLOW) < 0)
+            abort();
 }
 
 /* Reading moves atime only. */
@@ -189,10 +165,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     (void)layer_finish(layer, &err);
     (void)layer_settle(layer, (int[]){layer_root(below)}, 1, &err);
     layer_close(layer);
-    struct stat now, secret;
-    if (fstat(outside, &now) < 0 || fstatat(outside, "secret", &secret, AT_SYMLINK_NOFOLLOW) < 0 || !same(&now, &outside_before) ||
-        !same(&secret, &secret_before))
-        abort();
+    for (size_t i = 0; i < WATCHED; i++) {
+        struct stat now;
+        if (fstatat(home, watched[i], &now, AT_SYMLINK_NOFOLLOW) < 0 || !same(&now, &before[i]))
+            abort();
+    }
     if (file_remove_tree(incoming, "layer", &err) < 0)
         abort();
     return 0;

@@ -2,15 +2,13 @@
  *
  * The bytes are a program of steps, whose paths and targets are put together from a few words that matter. */
 #include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/str.h"
+#include "program.h"
 #include "runtime/monitor/launch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -22,34 +20,7 @@ static int home, outside;
 static struct stat outside_before;
 
 static const char *const words[] = {"a", "b", "c", "..", ".", "", "outside", "root"};
-
-struct program {
-    const uint8_t *data;
-    size_t size;
-};
-
-static uint8_t
-next(struct program *p)
-{
-    if (!p->size)
-        return 0;
-    p->size--;
-    return *p->data++;
-}
-
-static void
-make_path(struct program *p, char *out, size_t size)
-{
-    size_t at = 0;
-    unsigned count = next(p);
-    *out = '\0';
-    if (count & 0x40)
-        at += (size_t)snprintf(out, size, "%s", count & 0x20 ? world : "/../../outside");
-    for (unsigned i = 0; i < count % 6; i++)
-        at += (size_t)snprintf(out + at, size - at, "/%s", words[next(p) % 8]);
-    if ((count & 0x80) && *out)
-        memmove(out, out + 1, strlen(out));
-}
+static const struct vocabulary vocabulary = {world, "/../../outside", words, sizeof words / sizeof *words};
 
 static void
 check_inside(int fd)
@@ -72,11 +43,11 @@ step(const struct launch *l, struct program *p)
     const char *name;
     struct error err;
     uint8_t what = next(p);
-    make_path(p, path, sizeof path);
+    make_path(p, &vocabulary, path, sizeof path);
     switch (what % 6) {
     case 0:
     case 1: {
-        make_path(p, target, sizeof target);
+        make_path(p, &vocabulary, target, sizeof target);
         int parent = root_parent(l, path, &name);
         if (parent >= 0)
             (void)symlinkat(target, parent, name);

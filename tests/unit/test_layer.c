@@ -11,7 +11,6 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
-#include <locale.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -20,6 +19,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "imageservice/pull/layer.h"
+#include "imageservice/pull/limits.h"
 #include "imageservice/pull/tar.h"
 
 /* world/: incoming/1 … the layers; outside/secret what no layer may touch. */
@@ -45,7 +45,6 @@ set_up(void **state)
     (void)state;
     struct error err = {0};
     (void)umask(0);
-    assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
     (void)strcpy(world, "/var/tmp/crisp-layer.XXXXXX");
     assert_non_null(mkdtemp(world));
     cleanup_free char *in = str_printf("%s/incoming", world), *out = str_printf("%s/outside", world),
@@ -414,7 +413,71 @@ a_hard_link_into_a_lower_layer_is_a_copy(void **state)
     assert_int_equal(err.kind, ERR_INVALID);
 }
 
+static void
+hard_links_into_a_lower_layer_are_one_file(void **state)
+{
+    (void)state;
+    cleanup(layer_closep) struct layer *lower = begin(), *layer = begin();
+    APPLY(lower, {"tool", S_IFREG | 04711, "elf"}, {"link", LINK_, "tool"}, {"gone", FILE_, "g"});
+    settle(lower, NULL, 0);
+    APPLY(layer, {"a", FILE_, "tool", true}, {"b", FILE_, "a", true}, {"c", FILE_, "b", true}, {"over", FILE_, "tool", true}, {"over", FILE_, "new"},
+          {"tool", FILE_, "another"}, {"l", FILE_, "link", true}, {"m", FILE_, "l", true}, {"saved", FILE_, "gone", true}, {".wh.gone", FILE_, ""});
+    settle(layer, (int[]){layer_root(lower)}, 1);
+    assert_text(layer, "c", "elf");
+    assert_int_equal(stat_of(layer, "a").st_nlink, 3);
+    assert_int_equal(stat_of(layer, "b").st_mode, S_IFREG | 04711);
+    assert_text(layer, "over", "new");
+    assert_text(layer, "tool", "another");
+    assert_true(S_ISLNK(stat_of(layer, "l").st_mode) && S_ISLNK(stat_of(layer, "m").st_mode));
+    assert_text(layer, "saved", "g");
+}
+
+/* overlayfs lists such a device, and then can't find it. */
+static void
+no_whiteout_stays_in_an_opaque_directory(void **state)
+{
+    (void)state;
+    cleanup(layer_closep) struct layer *lower = begin(), *layer = begin();
+    APPLY(lower, {"d/old", FILE_, "x"}, {"d/e/old", FILE_, "x"}, {"f/old", FILE_, "x"});
+    settle(lower, NULL, 0);
+    APPLY(layer, {"d/.wh..wh..opq", FILE_, ""}, {"d/.wh.old", FILE_, ""}, {"d/e/.wh.old", FILE_, ""}, {"f/.wh.old", FILE_, ""}, {".wh.f", FILE_, ""});
+    settle(layer, (int[]){layer_root(lower)}, 1);
+    assert_false(exists(layer, "d/old"));
+    assert_false(exists(layer, "d/e/old"));
+    assert_false(exists(layer, "f/old"));
+}
+
+static void
+an_opaque_root_hides_all_that_is_below(void **state)
+{
+    (void)state;
+    cleanup(layer_closep) struct layer *first = begin(), *second = begin(), *layer = begin();
+    APPLY(first, {"f", FILE_, "x"}, {"d/old", FILE_, "x"});
+    settle(first, NULL, 0);
+    APPLY(second, {"g", LINK_, "x"}, {"d/other", FILE_, "x"}, {"kept", FILE_, "old"});
+    settle(second, (int[]){layer_root(first)}, 1);
+    APPLY(layer, {".wh..wh..opq", FILE_, ""}, {"d/new", FILE_, "y"}, {"kept", FILE_, "new"});
+    settle(layer, (int[]){layer_root(first), layer_root(second)}, 2);
+    assert_true(is_whiteout(layer, "f"));
+    assert_true(is_whiteout(layer, "g"));
+    assert_true(is_opaque(layer, "d"));
+    assert_text(layer, "kept", "new");
+}
+
 /* ---- Hostile entries ---- */
+
+static void
+a_layer_of_too_many_entries_is_refused(void **state)
+{
+    (void)state;
+    cleanup(layer_closep) struct layer *layer = begin();
+    struct error err = {0};
+    unsigned taken = 0;
+    while (taken <= LIMIT_ENTRIES && try(layer, &(struct step){".wh..wh.plnk", FILE_, ""}, &err) == 0)
+        taken++;
+    assert_int_equal(taken, LIMIT_ENTRIES);
+    assert_int_equal(err.kind, ERR_EXHAUSTED);
+}
 
 static void
 paths_out_of_the_layer_are_refused(void **state)
@@ -674,6 +737,10 @@ main(void)
         cmocka_unit_test(small_files_are_there_for_the_entries_behind_them),
         cmocka_unit_test(directories_without_an_entry_look_as_they_do_below),
         cmocka_unit_test(a_hard_link_into_a_lower_layer_is_a_copy),
+        cmocka_unit_test(hard_links_into_a_lower_layer_are_one_file),
+        cmocka_unit_test(no_whiteout_stays_in_an_opaque_directory),
+        cmocka_unit_test(an_opaque_root_hides_all_that_is_below),
+        cmocka_unit_test(a_layer_of_too_many_entries_is_refused),
         cmocka_unit_test(paths_out_of_the_layer_are_refused),
         cmocka_unit_test(symlinks_never_lead_out),
         cmocka_unit_test(what_is_done_at_the_end_does_not_follow_links_either),

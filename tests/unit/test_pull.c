@@ -353,6 +353,19 @@ a_pull_has_its_share_of_the_downloads_and_leaves_the_rest_to_others(void **state
     assert_string_not_equal(a, b);
 }
 
+/* Of a manifest that is in the registry. */
+static long long
+length_of(const char *name, const char *digest)
+{
+    struct stat st;
+    struct error err = {0};
+    cleanup_free char *id = must_pull(at(name));
+    cleanup_free char *path = str_printf("%s/images/blobs/sha256/%s", root, digest + strlen("sha256:"));
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(images_remove(images, id, &err), 0);
+    return st.st_size;
+}
+
 static void
 an_index_leads_to_the_manifest_for_this_machine(void **state)
 {
@@ -363,8 +376,8 @@ an_index_leads_to_the_manifest_for_this_machine(void **state)
     cleanup_free char *index =
         str_printf("{\"schemaVersion\":2,\"mediaType\":\"application/vnd.docker.distribution.manifest.list.v2+json\",\"manifests\":["
                    "{\"digest\":\"sha256:%064d\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}},"
-                   "{\"digest\":\"%s\",\"size\":1,\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}]}",
-                   0, digest);
+                   "{\"digest\":\"%s\",\"size\":%lld,\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}]}",
+                   0, digest, length_of("multi:inner", digest));
     digest_of(NULL, index, strlen(index), index_digest);
     fake_registry_put_manifest(registry, "multi", "latest", "application/vnd.docker.distribution.manifest.list.v2+json", index);
     cleanup_free char *pulled = must_pull(at("multi"));

@@ -58,7 +58,7 @@ hosts_stay_in_the_order_of_their_lines(void **state)
 static void
 what_is_wrong_is_told_with_file_and_line(void **state)
 {
-    static const char *const bad[] = {"\n\nx = \n", "\n\n[a\n", "\n\nx = 1\nx = 2\n", "\n\n= 3\n", "\n\nx = \"\xff\"\n"};
+    static const char *const bad[] = {"\n\nx = \n", "\n\n[a\n", "\n\nx = 1\nx = 2\n", "\n\n= 3\n", "\n\nx = \"\xff\"\n", "\n\n[://x]\n"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_null(parse(bad[i]));

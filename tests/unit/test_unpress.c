@@ -194,6 +194,25 @@ zstd_frames_and_skippable_frames_are_one_stream(void **state)
     assert_int_equal(err.kind, ERR_INVALID);
 }
 
+/* As `zstd --long=27 -22` makes of a pipe, and older builders of what they call better. */
+static void
+a_large_zstd_window_is_taken(void **state)
+{
+    (void)state;
+    ZSTD_CCtx *z = ZSTD_createCCtx();
+    (void)ZSTD_CCtx_setParameter(z, ZSTD_c_windowLog, LIMIT_ZSTD_LARGE_WINDOW_LOG);
+    ZSTD_outBuffer out = {packed, PACKED_MAX, 0};
+    for (size_t at = 0; at < TEXT_SIZE; at += TEXT_SIZE / 2) {
+        ZSTD_inBuffer in = {text + at, TEXT_SIZE / 2, 0};
+        (void)ZSTD_compressStream2(z, &out, &in, at ? ZSTD_e_end : ZSTD_e_continue);
+    }
+    (void)ZSTD_freeCCtx(z);
+    assert_int_equal((unsigned char)packed[5], (LIMIT_ZSTD_LARGE_WINDOW_LOG - 10) << 3);
+    static const size_t pieces[] = {1, 17, 4096};
+    for (size_t i = 0; i < 3; i++)
+        expect_good(packed, out.pos, pieces[i], sizeof text);
+}
+
 static void
 a_zstd_window_above_the_limit_is_refused(void **state)
 {
@@ -222,6 +241,7 @@ main(void)
         cmocka_unit_test(bytes_behind_the_last_member_are_ignored),
         cmocka_unit_test(a_cut_or_damaged_gzip_stream_is_refused),
         cmocka_unit_test(zstd_frames_and_skippable_frames_are_one_stream),
+        cmocka_unit_test(a_large_zstd_window_is_taken),
         cmocka_unit_test(a_zstd_window_above_the_limit_is_refused),
         cmocka_unit_test(what_is_not_compressed_passes_as_it_is),
     };
