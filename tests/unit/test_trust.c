@@ -378,7 +378,7 @@ a_signature_of_the_index_or_of_the_manifest_will_do(void **state)
         char digest[80], index_digest[DIGEST_SIZE];
         free(put_image(registry, names[i], digest));
         cleanup_free char *index = str_printf("{\"schemaVersion\":2,\"mediaType\":\"" INDEX "\",\"annotations\":{\"for\":\"%s\"},\"manifests\":[{"
-                                              "\"mediaType\":\"" MANIFEST "\",\"digest\":\"%s\",\"size\":500}]}",
+                                              "\"mediaType\":\"" MANIFEST "\",\"digest\":\"%s\",\"size\":374}]}",
                                               names[i], digest);
         digest_of(NULL, index, strlen(index), index_digest);
         cleanup_free char *reference = str_printf("%s:all", names[i]);
