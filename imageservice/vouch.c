@@ -63,6 +63,7 @@ images_forget_vouched(struct images *images)
         if (digest_valid(id) && !index_find_id(images->index, id))
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
     }
+    (void)unlinkat(images->images_dir, "vouched", AT_REMOVEDIR); /* with the last one */
 }
 
 static bool
