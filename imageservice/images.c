@@ -18,8 +18,7 @@ enum { LOOK_SECONDS = 600 }; /* between two looks at what nobody needs */
 static int
 open_directories(struct images *images, struct error *err)
 {
-    static const char *const below[] = {"images/incoming",     "images/partial",      "images/vouched",
-                                        "images/blobs/sha256", "images/blobs/sha512", "layers"};
+    static const char *const below[] = {"images/incoming", "images/partial", "images/blobs/sha256", "images/blobs/sha512", "layers"};
     for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
         cleanup_free char *path = str_printf("%s/%s", images->root, below[i]);
         TRY(file_mkdirs(path, 0700, err));

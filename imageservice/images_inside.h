@@ -71,7 +71,7 @@ void images_collect_soon(struct images *images);
  * `reference` NULL for an import: the message then says the names. The id, which the caller frees. */
 char *images_commit(struct images *images, const char *reference, int session, struct message *done, struct error *err);
 
-/* Note what speaks for the image: the key whose signature was found good; NULL: root imported it. Durable. */
+/* With `writing` held: note what speaks for the image: the key whose signature was found good; NULL: root imported it. Durable. */
 int images_vouch(struct images *images, const char *id, const char *key_id, struct error *err);
 /* With `writing` held: forget that of images that are no more. */
 void images_forget_vouched(struct images *images);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -46,6 +47,8 @@ images_vouch(struct images *images, const char *id, const char *key_id, struct e
     for (size_t i = 0; i < words.count; i++)
         (void)buf_addf(&text, "%s\n", words.items[i]);
     cleanup_free char *path = path_of(id);
+    if (mkdirat(images->images_dir, "vouched", 0700) < 0 && errno != EEXIST)
+        return error_errno(err, errno, "make images/vouched");
     return file_replace(images->images_dir, path, text.data, text.length, 0600, true, err);
 }
 
@@ -60,6 +63,7 @@ images_forget_vouched(struct images *images)
         if (digest_valid(id) && !index_find_id(images->index, id))
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
     }
+    (void)unlinkat(images->images_dir, "vouched", AT_REMOVEDIR); /* with the last one */
 }
 
 static bool
