@@ -618,13 +618,20 @@ images_collect(struct images *images)
 }
 
 char *
-images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+images_pull_explained(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct strv *account,
+                      struct error *err)
 {
     cleanup_free char *name = reference_normalize(reference, err);
     if (!name)
         return NULL;
-    char *id = pulls_pull(images->pulls, name, auth, cancel, err);
+    char *id = pulls_pull(images->pulls, name, auth, cancel, account, err);
     if (!id)
         (void)error_prefix(err, "pull %s", name);
     return id;
+}
+
+char *
+images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+{
+    return images_pull_explained(images, reference, auth, cancel, NULL, err);
 }

@@ -57,7 +57,9 @@ char *images_commit(struct images *images, const char *reference, int session, s
 struct pulls;
 struct pulls *pulls_start(struct images *images, struct error *err);
 void pulls_stop(struct pulls *pulls);
-char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
+/* `account` as images_pull_explained's, or NULL. */
+char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct strv *account,
+                 struct error *err);
 
 /* What crisp-pull is to do with an archive: borrowed for the call. */
 struct archive_work {
