@@ -123,13 +123,12 @@ word_for_kubelet(struct error *err)
     return -1;
 }
 
-int
-images_rpc_pull(struct call *call, const void *request, void *response, struct error *err)
+char *
+images_rpc_pull_for(struct call *call, const void *pull_image_request, struct strv *account, struct error *err)
 {
-    const Runtime__V1__PullImageRequest *in = request;
-    Runtime__V1__PullImageResponse *out = response;
+    const Runtime__V1__PullImageRequest *in = pull_image_request;
     call->arena.secret = in->auth != NULL;
-    const char *reference = TRY_PTR(reference_of(call, in->image, err));
+    const char *reference = TRY_PTR_OR_NULL(reference_of(call, in->image, err));
     call_about(call, reference);
     struct image_auth auth = {0};
     if (in->auth)
@@ -143,9 +142,17 @@ images_rpc_pull(struct call *call, const void *request, void *response, struct e
         };
     if (in->sandbox_config && in->sandbox_config->metadata)
         auth.pod_namespace = in->sandbox_config->metadata->namespace_;
-    char *id = images_pull(call->services->images, reference, &auth, call->cancel, err);
+    char *id = images_pull_explained(call->services->images, reference, &auth, call->cancel, account, err);
     if (!id)
-        return word_for_kubelet(err);
+        (void)word_for_kubelet(err);
+    return id;
+}
+
+int
+images_rpc_pull(struct call *call, const void *request, void *response, struct error *err)
+{
+    Runtime__V1__PullImageResponse *out = response;
+    char *id = TRY_PTR(images_rpc_pull_for(call, request, NULL, err));
     call_defer(call, free, id);
     out->image_ref = id;
     return 0;

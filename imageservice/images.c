@@ -731,7 +731,8 @@ images_collect(struct images *images)
 }
 
 char *
-images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+images_pull_explained(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct strv *account,
+                      struct error *err)
 {
     cleanup_reference struct reference parsed = {0};
     TRY_OR_NULL(reference_parse(reference, &parsed, err));
@@ -740,8 +741,16 @@ images_pull(struct images *images, const char *reference, const struct image_aut
     if (rule && rule->policy == TRUST_REJECT)
         (void)error_set(err, ERR_SIGNATURE, "%s: no image is taken from there", rule->words);
     else
-        id = pulls_pull(images->pulls, name, auth, rule, cancel, err);
+        id = pulls_pull(images->pulls, name, auth, rule, cancel, account, err);
+    if (account)
+        strv_take(account, str_printf("trust: %s", rule ? rule->words : "no rule is about it: it is taken unseen"));
     if (!id)
         (void)error_prefix(err, "pull %s", name);
     return steal(id);
+}
+
+char *
+images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+{
+    return images_pull_explained(images, reference, auth, cancel, NULL, err);
 }

@@ -80,9 +80,9 @@ struct pulls;
 struct pulls *pulls_start(struct images *images, struct error *err);
 void pulls_stop(struct pulls *pulls);
 bool pulls_own(struct pulls *pulls, const char *session); /* the directory below incoming/ that crisp-pull works in */
-/* `rule` may be NULL: the image is accepted unseen. */
+/* `rule` may be NULL: the image is accepted unseen. `account` as images_pull_explained's, or NULL. */
 char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct cancel *cancel,
-                 struct error *err);
+                 struct strv *account, struct error *err);
 
 /* What crisp-pull is to do with an archive: borrowed for the call. */
 struct archive_work {

@@ -92,6 +92,11 @@ void images_close(struct images *images);
  */
 char *images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
 
+/* The same, and `account` (empty) tells of every request: which host, why, trusted by whose word, as whom, what it answered; never a secret. Also on
+ * failure. Such a pull is shared with nobody. */
+char *images_pull_explained(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel,
+                            struct strv *account, struct error *err);
+
 /* What to import: a file, pipe or socket, borrowed for the call, that has what docker save writes, or an OCI image layout as a tar; plain, gzip or
  * zstd. */
 struct images_import {

@@ -30,6 +30,7 @@ enum pull_message {
     PULL_IMPORT = 8, /* instead of PULL_START; fd: the archive */
     PULL_EXPORT = 9, /* instead of PULL_START; fds: where to write, the request */
     PULL_EXPORTED = 10,
+    PULL_ACCOUNT = 11, /* before the end of a pull that was asked for it: what it did */
 };
 
 enum pull_field {
@@ -54,7 +55,8 @@ enum pull_field {
     PULL_BLOB = 19,      /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
     PULL_DIGESTS = 20,   /* PULL_IMPORT: 1: name images by digest as well where the archive knows no digests */
     PULL_MORE = 21,      /* PULL_DONE: 1: another image of the archive follows */
-    PULL_NOTE = 22,      /* PULL_EXPORTED: repeated: what the caller should know */
+    PULL_NOTE = 22,      /* PULL_EXPORTED, PULL_ACCOUNT: repeated: what the caller should know */
+    PULL_EXPLAIN = 23,   /* PULL_START: 1: send a PULL_ACCOUNT */
     PULL_RULE = 40,      /* the rule of trust that wants a signature, in words */
     PULL_KEY = 41,       /* repeated: the keys of which one must have signed, in PEM */
     PULL_SIGNED_BY = 42, /* the id of the one that has */

@@ -160,32 +160,35 @@ add(struct pulls *pulls)
     return pull;
 }
 
-/* With the lock held. */
-static struct pull *
-find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct image_record *known)
-{
-    cleanup_free char *key = key_of(reference, auth, rule);
-    struct pull *pull = pulls->all;
-    while (pull && (pull->cancelled || !str_eq(pull->key, key)))
-        pull = pull->next;
-    if (pull)
-        return pull;
-    pull = add(pulls);
-    pull->start = start_message(pull->serial, reference, auth, rule, known);
-    pull->key = steal(key);
-    pull->reference = str_dup(reference);
-    return pull;
-}
-
 /* What is asked for: a pull, which others may share, or work on an archive. */
 struct wish {
     const char *reference;
     const struct image_auth *auth;
-    const struct trusted *rule;      /* NULL: accepted unseen */
+    const struct trusted *rule; /* NULL: accepted unseen */
+    bool explain;
     const struct archive_work *work; /* NULL: a pull */
     const struct cancel *cancel;
     const char *stage;
 };
+
+/* With the lock held. A pull that is to be explained is nobody else's. */
+static struct pull *
+find_or_add(struct pulls *pulls, const struct wish *wish, const struct image_record *known)
+{
+    cleanup_free char *key = key_of(wish->reference, wish->auth, wish->rule);
+    struct pull *pull = pulls->all;
+    while (pull && (pull->cancelled || wish->explain || !str_eq(pull->key, key)))
+        pull = pull->next;
+    if (pull)
+        return pull;
+    pull = add(pulls);
+    pull->start = start_message(pull->serial, wish->reference, wish->auth, wish->rule, known);
+    pull->key = wish->explain ? NULL : steal(key);
+    pull->reference = str_dup(wish->reference);
+    if (wish->explain)
+        message_put_u64(pull->start, PULL_EXPLAIN, 1);
+    return pull;
+}
 
 /* With the lock held. Only a file can be read twice. */
 static struct pull *
@@ -215,8 +218,7 @@ join(struct pulls *pulls, const struct wish *wish, struct waiter *waiter, struct
     bool closing = pulls->closing;
     if (!closing) {
         pulls->callers++;
-        *out = wish->work ? add_work(pulls, wish->work)
-                          : find_or_add(pulls, wish->reference, wish->auth, wish->rule, index_find_name(index, wish->reference));
+        *out = wish->work ? add_work(pulls, wish->work) : find_or_add(pulls, wish, index_find_name(index, wish->reference));
         waiter->next = (*out)->waiters;
         (*out)->waiters = waiter;
     }
@@ -268,11 +270,12 @@ wait_for(struct pulls *pulls, const struct wish *wish, struct strv *results, str
 
 char *
 pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct trusted *rule, const struct cancel *cancel,
-           struct error *err)
+           struct strv *account, struct error *err)
 {
-    cleanup_strv struct strv ids = {0};
-    struct wish wish = {.reference = reference, .auth = auth, .rule = rule, .cancel = cancel, .stage = "pulling the image"};
-    return wait_for(pulls, &wish, &ids, err);
+    cleanup_strv struct strv none = {0};
+    struct wish wish = {
+        .reference = reference, .auth = auth, .rule = rule, .explain = account != NULL, .cancel = cancel, .stage = "pulling the image"};
+    return wait_for(pulls, &wish, account ? account : &none, err);
 }
 
 int
@@ -619,7 +622,7 @@ commit(struct pulls *pulls, struct pull *pull, struct message *done, struct erro
     cleanup_free char *id = images_commit(pulls->images, pull->reference, pulls->session, done, &why);
     uint32_t serial = pull->serial;
     bool more = message_u64(done, PULL_MORE) != 0 && pull->archive >= 0;
-    if (id && !strv_has(&pull->results, id))
+    if (id && pull->archive >= 0 && !strv_has(&pull->results, id))
         strv_add(&pull->results, id);
     if (!id || !more)
         end_pull(pulls, pull, id, &why);
@@ -643,12 +646,11 @@ end_failed(struct pulls *pulls, struct pull *pull, const struct message *failed)
 }
 
 static void
-end_export(struct pulls *pulls, struct pull *pull, const struct message *m)
+take_notes(struct pull *pull, const struct message *m)
 {
     size_t cursor = 0, length;
     for (const char *note; (note = message_next(m, PULL_NOTE, &cursor, &length));)
         strv_take(&pull->results, str_ndup(note, length));
-    end_pull(pulls, pull, "", NULL);
 }
 
 /* A pull that was cancelled after crisp-pull had sent PULL_DONE: the cancellation is on its way, nothing is kept. */
@@ -667,8 +669,12 @@ handle(struct pulls *pulls, struct message *m, struct error *err)
             return commit(pulls, pull, m, err);
         end_pull(pulls, pull, NULL, &gone);
         return 0;
+    case PULL_ACCOUNT:
+        take_notes(pull, m);
+        return 0;
     case PULL_EXPORTED:
-        end_export(pulls, pull, m);
+        take_notes(pull, m);
+        end_pull(pulls, pull, "", NULL);
         return 0;
     case PULL_FAILED:
         end_failed(pulls, pull, m);

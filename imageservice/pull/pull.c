@@ -34,6 +34,7 @@ struct pull {
     char *reference;
     struct http_scope scope;
     struct registry *registry;
+    bool explain;
     struct bundle *bundle; /* of an import, which has no registry */
     struct document manifest, config;
     char repo_digest[DIGEST_SIZE];
@@ -415,14 +416,40 @@ send_done(struct pull *pull, bool more, struct error *err)
     return message_send(pull->context->socket, m, err);
 }
 
+/* Where account is kept it is sent whatever becomes of the pull. */
+static void
+send_account(struct pull *pull)
+{
+    cleanup_strv struct strv lines = {0};
+    if (!pull->explain || !pull->registry)
+        return;
+    registry_account(pull->registry, &lines);
+    message_begin(pull->message, PULL_ACCOUNT, pull->serial);
+    for (size_t i = 0; i < lines.count; i++)
+        message_put_string(pull->message, PULL_NOTE, lines.items[i]);
+    (void)message_send(pull->context->socket, pull->message, NULL);
+}
+
 static void
 send_failed(struct pull *pull, const struct error *why)
 {
+    send_account(pull);
     message_begin(pull->message, PULL_FAILED, pull->serial);
     message_put_u64(pull->message, PULL_ERROR_KIND, why->kind);
     message_put_i64(pull->message, PULL_ERROR_ERRNO, why->errnum);
     message_put_string(pull->message, PULL_ERROR_MESSAGE, why->message);
     (void)message_send(pull->context->socket, pull->message, NULL); /* crispd gone: the main thread sees it too */
+}
+
+static void
+tell_what_is_there(struct pull *pull)
+{
+    size_t here = 0;
+    for (size_t i = 0; i < pull->wanted_count; i++)
+        here += *pull->wanted[i].name != '\0';
+    if (pull->explain)
+        registry_tell(pull->registry, "manifest %s, configuration %s: %zu of %zu layers are here already", pull->manifest.digest,
+                      pull->parsed.config.digest, here, pull->wanted_count);
 }
 
 /* What crispd has to be asked, and what is missing fetched and unpacked, once the manifest is known. */
@@ -432,6 +459,7 @@ fetch_image(struct pull *pull, struct error *err)
     TRY(get_config(pull, err));
     compute_chains(pull);
     TRY(ask_what_is_there(pull, err));
+    tell_what_is_there(pull);
     return fetch_missing(pull, err);
 }
 
@@ -444,6 +472,7 @@ run_pull(struct pull *pull, struct error *err)
     TRY(resolve(pull, &reference, err));
     TRY(check_signature(pull, err));
     TRY(fetch_image(pull, err));
+    send_account(pull);
     return send_done(pull, false, err);
 }
 
@@ -683,6 +712,9 @@ pull_start(const struct pull_context *context, struct message *start)
     int result = read_signers(pull, start, &err);
     if (result == 0 && pull->archive < 0)
         result = open_registry(pull, start, &err);
+    pull->explain = message_u64(start, PULL_EXPLAIN) != 0;
+    if (pull->explain && pull->registry)
+        registry_keep_account(pull->registry);
     (void)pthread_mutex_lock(&pulls.lock);
     pull->next = pulls.all;
     pulls.all = pull;

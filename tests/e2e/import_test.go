@@ -438,6 +438,30 @@ func TestImportDirectory(t *testing.T) {
 	removeImage(t, "example.test/c:2")
 }
 
+// An explained pull tells of each request which host it went to and why, and no secret; also when it fails.
+func TestPullExplained(t *testing.T) {
+	leaveNothing(t)
+	name := "docker.io/crisp/config:latest" // by hosts.toml of a mirror
+	t.Cleanup(func() { removeImage(t, name) })
+	lines := strings.Split(strings.TrimSpace(command(t, "crispctl", "pull", "--explain", name)), "\n")
+	if len(lines) < 5 || !strings.HasPrefix(lines[0], "registry docker.io: its hosts and certificates are those of /") ||
+		!strings.HasPrefix(lines[1], "GET 127.0.0.1:5000 manifests/latest: mirror, host 1 of ") ||
+		!strings.HasSuffix(lines[1], "; plain HTTP; without credentials; it answers 200") || !strings.HasPrefix(lines[len(lines)-1], "sha256:") {
+		t.Errorf("told\n%s", strings.Join(lines, "\n"))
+	}
+	again := command(t, "crispctl", "pull", "--explain", name)
+	if !strings.Contains(again, "HEAD 127.0.0.1:5000 manifests/latest") || !strings.Contains(again, "layers are here already") || strings.Contains(again, "blobs/") {
+		t.Errorf("of an image that is here it told\n%s", again)
+	}
+	program := exec.Command("crispctl", "pull", "--explain", "--user", "somebody", registry+"/crisp/not-here:latest")
+	program.Stdin = strings.NewReader("a secret\n")
+	output, err := program.CombinedOutput()
+	if err == nil || !strings.Contains(string(output), "the registry itself, host 1 of 1") || !strings.Contains(string(output), "it answers 404") ||
+		!strings.Contains(string(output), "\ncrispctl: pull ") || strings.Contains(string(output), "secret") {
+		t.Errorf("%v:\n%s", err, output)
+	}
+}
+
 // inspect and history tell what the configuration says, and what the layers take.
 func TestImageInspectAndHistory(t *testing.T) {
 	leaveNothing(t)

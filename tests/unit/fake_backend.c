@@ -471,8 +471,10 @@ images_close(struct images *images)
 }
 
 char *
-images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+images_pull_explained(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct strv *account,
+                      struct error *err)
 {
+    (void)account;
     (void)images;
     (void)auth;
     (void)cancel;
