@@ -10,11 +10,13 @@ import (
 	"strings"
 )
 
-// machine says on what, and against which versions, was measured.
+// machine says on what, beside how much else, and against which versions was measured.
 func machine(list []*peer) string {
 	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	fatal(err)
-	words := []string{fmt.Sprintf("Linux %s, %d CPUs", strings.TrimSpace(string(kernel)), runtime.NumCPU())}
+	load, err := os.ReadFile("/proc/loadavg")
+	fatal(err)
+	words := []string{fmt.Sprintf("Linux %s, %d CPUs, load average %s", strings.TrimSpace(string(kernel)), runtime.NumCPU(), strings.Fields(string(load))[2])}
 	for _, p := range list {
 		if len(p.version) > 0 {
 			said, err := exec.Command(p.version[0], p.version[1:]...).Output()

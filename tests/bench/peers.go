@@ -63,6 +63,8 @@ var peers = []*peer{
 		config: fmt.Sprintf(crispConfig, "builtin"), command: []string{"crispd", "--config"}},
 	{name: "containerd", version: []string{"containerd", "--version"}, programs: []string{"containerd", "unpigz", "igzip"}, shim: "containerd-shim-runc-v2",
 		config: containerdConfig, command: []string{"containerd", "--log-level", "warn", "--config"}},
+	{name: "containerd-sync", programs: []string{"containerd", "unpigz", "igzip"}, shim: "containerd-shim-runc-v2",
+		config: containerdConfig + "[plugins.'io.containerd.cri.v1.images']\nimage_pull_with_sync_fs = true\n", command: []string{"containerd", "--log-level", "warn", "--config"}},
 	{name: "skopeo+umoci", version: []string{"sh", "-c", "skopeo --version; umoci --version"}, programs: []string{"skopeo", "umoci"}, pull: skopeoPull},
 }
 
