@@ -87,3 +87,55 @@ admin_import_images(struct call *call, const void *request, void *response, stru
     }
     return 0;
 }
+
+static void
+free_strings(void *list)
+{
+    strv_free(list);
+}
+
+/* A list that lives as long as the answer. */
+static struct strv *
+strings_new(struct call *call)
+{
+    struct strv *list = call_alloc(call, sizeof *list);
+    *list = (struct strv){0};
+    call_defer(call, free_strings, list);
+    return list;
+}
+
+int
+admin_export_images(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Crisp__V1__ExportImagesRequest *in = request;
+    Crisp__V1__ExportImagesResponse *out = response;
+    cleanup_close int archive = TRY(open_file(in->archive, O_WRONLY, err));
+    (void)lseek(archive, 0, SEEK_END);
+    cleanup_strv struct strv references = {0};
+    TRY(list_read(&references, in->images, in->n_images, "images", err));
+    struct strv *notes = strings_new(call);
+    TRY(images_export(call->services->images, &references, archive, call->cancel, notes, err));
+    out->n_notes = notes->count;
+    out->notes = (const char **)notes->items;
+    return 0;
+}
+
+int
+admin_explain_pull(struct call *call, const void *request, void *response, struct error *err)
+{
+    const Crisp__V1__ExplainPullRequest *in = request;
+    Crisp__V1__ExplainPullResponse *out = response;
+    struct strv *account = strings_new(call);
+    struct error why = {0};
+    if (!in->pull)
+        return error_set(err, ERR_INVALID, "the pull is missing");
+    char *id = images_rpc_pull_for(call, in->pull, account, &why);
+    call_defer(call, free, id);
+    if (id)
+        out->image_ref = id;
+    else
+        out->error = arena_printf(&call->arena, "%s", why.message);
+    out->n_account = account->count;
+    out->account = (const char **)account->items;
+    return 0;
+}

@@ -126,6 +126,8 @@ const struct config_key configuration_keys[] = {
          "What is too little; 0: nothing is. Time spent waiting for the disk does not count."),
     LIST("images", "pinned", images.pinned, NULL,
          "Images that the kubelet's garbage collection shall leave."),
+    PATH("images", "import_dir", images.import_dir, "",
+         "A directory of image archives (docker save's, OCI; also gzip or zstd) that crispd imports when it starts, each once unless it changes; empty: none."),
     SWITCH("images", "keep_layer_blobs", images.keep_layer_blobs, "false",
          "Keep compressed layers after they were unpacked."),
 

@@ -44,6 +44,7 @@ struct configuration {
     } cgroup;
     struct {
         struct strv certs_dirs, pinned;
+        char *import_dir;
         int64_t parallel_downloads, parallel_downloads_per_pull, stall_seconds, least_bytes_per_second;
         bool keep_layer_blobs;
     } images;

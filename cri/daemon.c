@@ -222,6 +222,18 @@ serve_services(const struct configuration *c, const struct services *services, i
     return 0;
 }
 
+/* Pods that were there need no archive, so nobody waits for them. */
+static int
+serve_with_imports(const struct configuration *c, struct services *services, int signals, struct error *err)
+{
+    struct importer *importer = str_empty(c->images.import_dir) ? NULL : TRY_PTR(importer_start(services->images, c->images.import_dir, err));
+    services->streaming = open_streaming(c, services->runtime, err);
+    int result = services->streaming ? serve_services(c, services, signals, err) : -1;
+    if (importer)
+        importer_stop(importer);
+    return result;
+}
+
 int
 daemon_run(const struct configuration *c, struct error *err)
 {
@@ -234,8 +246,7 @@ daemon_run(const struct configuration *c, struct error *err)
     int result = open_runtime(c, &services, &services.runtime, err);
     if (result == 0) {
         images_collect(services.images);
-        services.streaming = open_streaming(c, services.runtime, err);
-        result = services.streaming ? serve_services(c, &services, signals, err) : -1;
+        result = serve_with_imports(c, &services, signals, err);
         runtime_close(services.runtime);
     }
     events_free(services.events);

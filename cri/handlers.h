@@ -36,7 +36,10 @@ rpc_handler metrics_descriptors, metrics_list;
 rpc_handler store_check_images, store_collect_garbage;
 
 /* admin.c */
-rpc_handler admin_tag_image, admin_import_images;
+rpc_handler admin_tag_image, admin_explain_pull, admin_import_images, admin_export_images;
 
 /* images.c */
+struct strv;
+/* PullImage's work, without its answer; the caller frees the id. `account`: images_pull_explained's, or NULL. */
+char *images_rpc_pull_for(struct call *call, const void *pull_image_request, struct strv *account, struct error *err);
 rpc_handler images_rpc_list, images_rpc_status, images_rpc_pull, images_rpc_remove, images_rpc_fs_info;

@@ -6,6 +6,7 @@
 #include "cri/configuration.h"
 #include "cri/convert.h"
 #include "cri/handlers.h"
+#include "cri/limits.h"
 #include "imageservice/imageservice.h"
 #include "runtime/runtime.h"
 
@@ -82,6 +83,17 @@ images_rpc_list(struct call *call, const void *request, void *response, struct e
     return 0;
 }
 
+/* For verbose status, in the words of containerd where it has them: {"imageSpec": …, "layers": […]}. */
+static char *
+info_write(const struct image *image)
+{
+    cleanup_buf struct buf layers = BUF(MESSAGE_BYTES_MAX);
+    for (size_t i = 0; i < image->layers.count; i++)
+        (void)buf_addf(&layers, "%s{\"directory\":\"%s\",\"size\":%llu}", i ? "," : "", image->layers.items[i],
+                       (unsigned long long)image->layer_bytes[i]);
+    return str_printf("{\"imageSpec\":%s,\"layers\":[%s]}", image->config_json, layers.length ? layers.data : "");
+}
+
 int
 images_rpc_status(struct call *call, const void *request, void *response, struct error *err)
 {
@@ -95,8 +107,7 @@ images_rpc_status(struct call *call, const void *request, void *response, struct
     call_defer(call, release_image, (void *)(uintptr_t)image);
     out->image = image_write(call, image);
     if (in->verbose && !str_empty(image->config_json))
-        info_add(call, &runtime__v1__image_status_response__info_entry__descriptor, &out->info, &out->n_info, "info",
-                 str_printf("{\"imageSpec\":%s}", image->config_json));
+        info_add(call, &runtime__v1__image_status_response__info_entry__descriptor, &out->info, &out->n_info, "info", info_write(image));
     return 0;
 }
 
@@ -111,13 +122,12 @@ word_for_kubelet(struct error *err)
     return -1;
 }
 
-int
-images_rpc_pull(struct call *call, const void *request, void *response, struct error *err)
+char *
+images_rpc_pull_for(struct call *call, const void *pull_image_request, struct strv *account, struct error *err)
 {
-    const Runtime__V1__PullImageRequest *in = request;
-    Runtime__V1__PullImageResponse *out = response;
+    const Runtime__V1__PullImageRequest *in = pull_image_request;
     call->arena.secret = in->auth != NULL;
-    const char *reference = TRY_PTR(reference_of(call, in->image, err));
+    const char *reference = TRY_PTR_OR_NULL(reference_of(call, in->image, err));
     call_about(call, reference);
     struct image_auth auth = {0};
     if (in->auth)
@@ -129,9 +139,17 @@ images_rpc_pull(struct call *call, const void *request, void *response, struct e
             .identity_token = in->auth->identity_token,
             .registry_token = in->auth->registry_token,
         };
-    char *id = images_pull(call->services->images, reference, in->auth ? &auth : NULL, call->cancel, err);
+    char *id = images_pull_explained(call->services->images, reference, in->auth ? &auth : NULL, call->cancel, account, err);
     if (!id)
-        return word_for_kubelet(err);
+        (void)word_for_kubelet(err);
+    return id;
+}
+
+int
+images_rpc_pull(struct call *call, const void *request, void *response, struct error *err)
+{
+    Runtime__V1__PullImageResponse *out = response;
+    char *id = TRY_PTR(images_rpc_pull_for(call, request, NULL, err));
     call_defer(call, free, id);
     out->image_ref = id;
     return 0;

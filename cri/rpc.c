@@ -70,7 +70,9 @@ const struct rpc rpcs[] = {
     {IMAGE, "RemoveImage", RPC_BLOCKING, images_rpc_remove},
     {IMAGE, "ImageFsInfo", RPC_BLOCKING, images_rpc_fs_info},
     {ADMIN, "TagImage", RPC_BLOCKING, admin_tag_image},
+    {ADMIN, "ExplainPull", RPC_BLOCKING, admin_explain_pull},
     {ADMIN, "ImportImages", RPC_BLOCKING, admin_import_images},
+    {ADMIN, "ExportImages", RPC_BLOCKING, admin_export_images},
     {ADMIN, "CheckImages", RPC_BLOCKING, store_check_images},
     {ADMIN, "CollectGarbage", RPC_BLOCKING, store_collect_garbage},
 };

@@ -60,7 +60,7 @@ int args_parse(struct args *args, const struct command *command, int argc, char 
 void args_free(struct args *args);
 void args_help(const struct command *command);
 
-extern const struct command command_pull, command_images, command_rmi, command_image;
+extern const struct command command_pull, command_images, command_rmi, command_image, command_inspect, command_history;
 extern const struct command command_image_check, command_image_gc;
 extern const struct command command_run, command_exec, command_logs;
 extern const struct command command_ps, command_stop, command_rm;

@@ -55,6 +55,28 @@ read_password(char *out, size_t size, struct error *err)
     return 0;
 }
 
+/* The account comes whatever became of the pull. */
+static int
+explain(struct ctl *ctl, Runtime__V1__AuthConfig *auth, struct error *err)
+{
+    Runtime__V1__ImageSpec spec = RUNTIME__V1__IMAGE_SPEC__INIT;
+    Runtime__V1__PullImageRequest pull = RUNTIME__V1__PULL_IMAGE_REQUEST__INIT;
+    Crisp__V1__ExplainPullRequest request = CRISP__V1__EXPLAIN_PULL_REQUEST__INIT;
+    spec.image = ctl->args.operands[0];
+    pull.image = &spec;
+    pull.auth = auth;
+    request.pull = &pull;
+    cleanup_message Crisp__V1__ExplainPullResponse *answer = TRY_PTR(client_call(ctl->client, "ExplainPull", &request.base, CALL_FOREVER, err));
+    for (size_t i = 0; i < answer->n_account && !ctl->json; i++)
+        puts(answer->account[i]);
+    if (ctl->json)
+        json_print(json_of_message(&answer->base));
+    else if (*answer->image_ref)
+        puts(answer->image_ref);
+    (void)fflush(stdout); /* before the error's line */
+    return *answer->error ? error_set(err, ERR_UNKNOWN, "%s", answer->error) : 0;
+}
+
 static int
 pull(struct ctl *ctl, struct error *err)
 {
@@ -64,6 +86,11 @@ pull(struct ctl *ctl, struct error *err)
     auth.password = password;
     if (auth.username)
         TRY(read_password(password, sizeof password, err));
+    if (args_flag(&ctl->args, "explain")) {
+        int result = explain(ctl, auth.username ? &auth : NULL, err);
+        explicit_bzero(password, sizeof password);
+        return result;
+    }
     cleanup_message Runtime__V1__PullImageResponse *answer = image_pull(ctl->client, ctl->args.operands[0], auth.username ? &auth : NULL, err);
     explicit_bzero(password, sizeof password);
     if (!answer)
@@ -82,7 +109,9 @@ const struct command command_pull = {
     .details = "With --user the password is one line on stdin, asked for where that is a terminal.\n\n"
                "  crispctl pull busybox:1.36\n"
                "  crispctl pull --user me registry.example:5000/app < password",
-    .options = (const struct option_spec[]){{'u', "user", "NAME", "log in to the registry"}, {0}},
+    .options = (const struct option_spec[]){{'u', "user", "NAME", "log in to the registry"},
+                                            {0, "explain", NULL, "tell of every request: which host, why, trusted how, as whom, what it answered"},
+                                            {0}},
     .least = 1,
     .most = 1,
     .run = pull,

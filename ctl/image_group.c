@@ -101,7 +101,68 @@ static const struct command command_import = {
     .run = import,
 };
 
-static const struct command *const image_commands[] = {&command_image_check, &command_image_gc, &command_import, &command_tag, NULL};
+/* In one piece or not at all: beside FILE, then renamed. */
+static int
+finish(const char *temporary, const char *path, int result, struct error *err)
+{
+    if (!path)
+        return result;
+    if (result == 0 && rename(temporary, path) == 0)
+        return 0;
+    if (result == 0)
+        result = error_errno(err, errno, "rename %s to %s", temporary, path);
+    (void)unlink(temporary);
+    return result;
+}
+
+static int
+export_to(struct ctl *ctl, int fd, struct error *err)
+{
+    struct stat st;
+    Crisp__V1__OpenFile file;
+    Crisp__V1__ExportImagesRequest request = CRISP__V1__EXPORT_IMAGES_REQUEST__INIT;
+    if (fstat(fd, &st) < 0)
+        return error_errno(err, errno, "stdout");
+    if (isatty(fd))
+        return error_set(err, ERR_INVALID, "an archive is nothing for a terminal: say --output FILE, or send stdout somewhere");
+    describe_file(fd, &st, &file);
+    request.archive = &file;
+    request.images = (const char **)(uintptr_t)ctl->args.operands;
+    request.n_images = ctl->args.count;
+    cleanup_message Crisp__V1__ExportImagesResponse *answer = TRY_PTR(client_call(ctl->client, "ExportImages", &request.base, CALL_FOREVER, err));
+    for (size_t i = 0; i < answer->n_notes; i++)
+        fprintf(stderr, "%s\n", answer->notes[i]);
+    return 0;
+}
+
+static int export(struct ctl *ctl, struct error *err)
+{
+    const char *path = args_value(&ctl->args, "output");
+    if (!path)
+        return export_to(ctl, STDOUT_FILENO, err);
+    cleanup_free char *temporary = str_printf("%s.crispctl-%ld", path, (long)getpid());
+    cleanup_close int fd = TRY(file_open(AT_FDCWD, temporary, O_WRONLY | O_CREAT | O_EXCL, 0644, err));
+    return finish(temporary, path, export_to(ctl, fd, err), err);
+}
+
+static const struct command command_export = {
+    .name = "image export",
+    .operands = "IMAGE...",
+    .summary = "Write images into an archive that crisp, docker, podman and skopeo read.",
+    .details = "An OCI image layout as a tar, with a manifest.json for docker beside, to stdout or FILE. An image that\n"
+               "is named by a tag has that name in it, else all its tags. Where the layers as they came from the\n"
+               "registry are not kept (images.keep_layer_blobs) they are made anew: the same files with new digests,\n"
+               "which stderr then says.\n\n"
+               "  crispctl image export busybox:1.36 > busybox.tar\n"
+               "  crispctl image export -o two.tar app:1 app:2",
+    .options = (const struct option_spec[]){{'o', "output", "FILE", "write there, instead of to stdout"}, {0}},
+    .least = 1,
+    .most = OPERANDS_ANY,
+    .run = export,
+};
+
+static const struct command *const image_commands[] = {&command_image_check, &command_image_gc, &command_import,  &command_export,
+                                                       &command_tag,         &command_inspect,  &command_history, NULL};
 
 const struct command command_image = {
     .name = "image",

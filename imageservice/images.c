@@ -729,22 +729,20 @@ images_collect(struct images *images)
 }
 
 char *
-images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+images_pull_explained(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct strv *account,
+                      struct error *err)
 {
     cleanup_free char *name = reference_normalize(reference, err);
     if (!name)
         return NULL;
-    char *id = pulls_pull(images->pulls, name, auth, cancel, err);
+    char *id = pulls_pull(images->pulls, name, auth, cancel, account, err);
     if (!id)
         (void)error_prefix(err, "pull %s", name);
     return id;
 }
 
-int
-images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err)
+char *
+images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
 {
-    cleanup_free char *name = NULL;
-    if (!str_empty(import->name))
-        name = TRY_PTR(reference_normalize(import->name, err));
-    return pulls_import(images->pulls, import, name, cancel, ids, err) < 0 ? error_prefix(err, "import the archive") : 0;
+    return images_pull_explained(images, reference, auth, cancel, NULL, err);
 }

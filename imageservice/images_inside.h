@@ -74,6 +74,17 @@ struct pulls;
 struct pulls *pulls_start(struct images *images, struct error *err);
 void pulls_stop(struct pulls *pulls);
 bool pulls_own(struct pulls *pulls, const char *session); /* the directory below incoming/ that crisp-pull works in */
-char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
-int pulls_import(struct pulls *pulls, const struct images_import *import, const char *name, const struct cancel *cancel, struct strv *ids,
+/* `account` as images_pull_explained's, or NULL. */
+char *pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct strv *account,
                  struct error *err);
+
+/* What crisp-pull is to do with an archive: borrowed for the call. */
+struct archive_work {
+    int archive;      /* fd, to read or to write */
+    int request;      /* of an export: fd of what it is about (protocol.h); -1: an import, with */
+    const char *name; /* the only image's name instead of the archive's, normalized; NULL */
+    bool digests;
+};
+
+/* `results` (empty) gets the ids of the images of an import, also of one that failed when some were recorded; the notes of an export. */
+int pulls_work(struct pulls *pulls, const struct archive_work *work, const struct cancel *cancel, struct strv *results, struct error *err);

@@ -7,6 +7,7 @@
  * On disk, below `root`:
  *   images/index.json           the names and images, replaced as a whole; index.json.copy for the day it can't be read
  *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
+ *   images/imported             which archives of a directory were imported
  *   images/partial/             half blobs, for the next pull to go on with
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)
  * A layer is found by its chain id (OCI image spec, "Layer ChainID") and shared by every image that has it.
@@ -59,8 +60,9 @@ struct image {
     bool pinned;
     struct strmap annotations; /* of the manifest */
     struct image_config config;
-    char *config_json;  /* the configuration blob, for verbose status */
-    struct strv layers; /* short directory names below root/layers, the lowest layer first */
+    char *config_json;     /* the configuration blob, for verbose status */
+    struct strv layers;    /* short directory names below root/layers, the lowest layer first */
+    uint64_t *layer_bytes; /* what each takes on disk */
 };
 
 /* As runtime.v1.AuthConfig; NULL or "" where not given. Never logged, never part of an error; borrowed for the call. */
@@ -82,6 +84,11 @@ void images_close(struct images *images);
  */
 char *images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err);
 
+/* The same, and `account` (empty) tells of every request: which host, why, trusted by whose word, as whom, what it answered; never a secret. Also on
+ * failure. Such a pull is shared with nobody. */
+char *images_pull_explained(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel,
+                            struct strv *account, struct error *err);
+
 /* What to import: a file, pipe or socket, borrowed for the call, that has what docker save writes, or an OCI image layout as a tar; plain, gzip or
  * zstd. */
 struct images_import {
@@ -95,6 +102,20 @@ struct images_import {
  * that is damaged or none, ERR_NOT_FOUND for one without an image for this machine, ERR_EXHAUSTED, ERR_INTERNAL (digest mismatch; crisp-pull died).
  */
 int images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err);
+
+/* Import the archives in a directory, in the order of their names, beside the caller: each once, and again when it has changed. One that is bad is
+ * logged and skipped, and tried again at the next start. Their images are not pinned. To be stopped before images_close; what is under way then ends.
+ */
+struct importer;
+struct importer *importer_start(struct images *images, const char *path, struct error *err);
+void importer_stop(struct importer *importer);
+
+/* Write the images that the references find into `archive` (a file, pipe or socket; borrowed): an OCI image layout as a tar, with a manifest.json for
+ * docker beside. An image named by a tag has that name in it, else all its tags. Layers whose blobs are not kept are made anew, with new digests:
+ * `notes` (empty) then gets a sentence for each such image. What was written before a failure stays. ERR_NOT_FOUND, ERR_INVALID (references),
+ * ERR_INTERNAL (a blob is damaged), or the errno of writing. */
+int images_export(struct images *images, const struct strv *references, int archive, const struct cancel *cancel, struct strv *notes,
+                  struct error *err);
 
 /* Find an image by tag, digest, tag with digest, id ("sha256:…" or bare hex) or unique id prefix. NULL with ERR_NOT_FOUND, ERR_INVALID (malformed,
  * ambiguous prefix). The caller releases it. */

@@ -204,12 +204,14 @@ static int
 set_layers(struct image_record *record, const struct index *index, const struct strv *chains, struct error *err)
 {
     strv_copy(&record->chains, chains);
+    record->image.layer_bytes = mem_zalloc(chains->count, sizeof *record->image.layer_bytes);
     for (size_t i = 0; i < chains->count; i++) {
         const struct layer_record *layer = index_find_layer(index, chains->items[i]);
         if (!layer)
             return error_set(err, ERR_NOT_FOUND, "image %s: its layer %s is not in the store", record->image.id, chains->items[i]);
         record->damaged = record->damaged || layer->damaged;
         strv_add(&record->image.layers, layer->name);
+        record->image.layer_bytes[i] = layer->bytes;
         record->image.size_bytes += layer->bytes;
     }
     return 0;
@@ -254,6 +256,7 @@ image_record_unref(struct image_record *record)
     image_config_free(&image->config);
     free(image->config_json);
     strv_free(&image->layers);
+    free(image->layer_bytes);
     free(record->manifest_digest);
     strv_free(&record->names);
     strv_free(&record->chains);

@@ -13,6 +13,9 @@
  *
  * PULL_IMPORT begins the same for each image of an archive: all are unpacked first, then there is a PULL_DONE and a PULL_COMMITTED for each of them.
  *
+ * PULL_EXPORT has no such talk: PULL_EXPORTED or PULL_FAILED ends it. Its request is JSON: {"images": [{"manifest": DIGEST, "names": [NAME…],
+ * "layers": [directory below layers/…]}…]}.
+ *
  * crispd ends crisp-pull by closing the socket. Both are of one build: crispd starts the crisp-pull it was installed with. */
 #pragma once
 
@@ -25,6 +28,9 @@ enum pull_message {
     PULL_COMMITTED = 6,
     PULL_CANCEL = 7,
     PULL_IMPORT = 8, /* instead of PULL_START; fd: the archive */
+    PULL_EXPORT = 9, /* instead of PULL_START; fds: where to write, the request */
+    PULL_EXPORTED = 10,
+    PULL_ACCOUNT = 11, /* before the end of a pull that was asked for it: what it did */
 };
 
 enum pull_field {
@@ -49,7 +55,9 @@ enum pull_field {
     PULL_BLOB = 19,    /* repeated, for each chain id, with keep_layer_blobs: "kept" where the blob is whole below images/partial, else "" */
     PULL_DIGESTS = 20, /* PULL_IMPORT: 1: name images by digest as well where the archive knows no digests */
     PULL_MORE = 21,    /* PULL_DONE: 1: another image of the archive follows */
-    PULL_TREE = 22,    /* repeated, for each chain id: the digest of the unpacked tree, "" when it was there */
+    PULL_NOTE = 22,    /* PULL_EXPORTED, PULL_ACCOUNT: repeated: what the caller should know */
+    PULL_EXPLAIN = 23, /* PULL_START: 1: send a PULL_ACCOUNT */
+    PULL_TREE = 24,    /* repeated, for each chain id: the digest of the unpacked tree, "" when it was there */
 };
 
 enum { PULL_SOCKET_FD = 3 }; /* where crisp-pull finds its end */

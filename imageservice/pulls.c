@@ -41,8 +41,8 @@ enum state { QUEUED, SENT };
 struct waiter {
     int event;
     bool done;
-    char *id;        /* of the image; NULL: failed with err */
-    struct strv ids; /* of all images of an import */
+    char *id;            /* of the image; NULL: failed with err */
+    struct strv results; /* of an import: the images' ids; of an export: notes */
     struct error err;
     struct waiter *next;
 };
@@ -54,8 +54,8 @@ struct pull {
     bool cancel_sent;
     bool again;            /* its first crisp-pull died, or it can't be begun again */
     char *key, *reference; /* of an import, no reference: NULL */
-    int archive;           /* of an import: fd; -1 */
-    struct strv ids;       /* of the images that were committed */
+    int archive, request;  /* of an import or export: fds; -1 */
+    struct strv results;   /* for the waiter */
     struct message *start; /* PULL_START with the credentials; wiped at the pull's end */
     struct waiter *waiters;
     struct pull *next;
@@ -150,51 +150,58 @@ add(struct pulls *pulls)
 {
     struct pull *pull = mem_zalloc(1, sizeof *pull);
     pull->serial = ++pulls->serial;
-    pull->archive = -1;
+    pull->archive = pull->request = -1;
     pull->next = pulls->all;
     pulls->all = pull;
     return pull;
 }
 
-/* With the lock held. */
-static struct pull *
-find_or_add(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct image_record *known)
-{
-    cleanup_free char *key = key_of(reference, auth);
-    struct pull *pull = pulls->all;
-    while (pull && (pull->cancelled || !str_eq(pull->key, key)))
-        pull = pull->next;
-    if (pull)
-        return pull;
-    pull = add(pulls);
-    pull->start = start_message(pull->serial, reference, auth, known);
-    pull->key = steal(key);
-    pull->reference = str_dup(reference);
-    return pull;
-}
-
-/* What is asked for: a pull, which others may share, or an import. */
+/* What is asked for: a pull, which others may share, or work on an archive. */
 struct wish {
     const char *reference;
     const struct image_auth *auth;
-    const struct images_import *import; /* NULL: a pull */
+    bool explain;
+    const struct archive_work *work; /* NULL: a pull */
     const struct cancel *cancel;
     const char *stage;
 };
 
-/* With the lock held. A pipe can't be read twice. */
+/* With the lock held. A pull that is to be explained is nobody else's. */
 static struct pull *
-add_import(struct pulls *pulls, const struct images_import *import, const char *name)
+find_or_add(struct pulls *pulls, const struct wish *wish, const struct image_record *known)
+{
+    cleanup_free char *key = key_of(wish->reference, wish->auth);
+    struct pull *pull = pulls->all;
+    while (pull && (pull->cancelled || wish->explain || !str_eq(pull->key, key)))
+        pull = pull->next;
+    if (pull)
+        return pull;
+    pull = add(pulls);
+    pull->start = start_message(pull->serial, wish->reference, wish->auth, known);
+    pull->key = wish->explain ? NULL : steal(key);
+    pull->reference = str_dup(wish->reference);
+    if (wish->explain)
+        message_put_u64(pull->start, PULL_EXPLAIN, 1);
+    return pull;
+}
+
+/* With the lock held. Only a file can be read twice. */
+static struct pull *
+add_work(struct pulls *pulls, const struct archive_work *work)
 {
     struct stat st;
     struct pull *pull = add(pulls);
     struct message *start = pull->start = mem_alloc(sizeof *start);
-    message_begin(start, PULL_IMPORT, pull->serial);
-    message_put_string(start, PULL_REFERENCE, name);
-    message_put_u64(start, PULL_DIGESTS, import->digests);
-    pull->archive = fcntl(import->archive, F_DUPFD_CLOEXEC, 0);
+    pull->archive = fcntl(work->archive, F_DUPFD_CLOEXEC, 0);
+    message_begin(start, work->request >= 0 ? PULL_EXPORT : PULL_IMPORT, pull->serial);
+    message_put_string(start, PULL_REFERENCE, work->name);
+    message_put_u64(start, PULL_DIGESTS, work->digests);
     message_put_fd(start, pull->archive);
-    pull->again = fstat(pull->archive, &st) < 0 || !S_ISREG(st.st_mode);
+    if (work->request >= 0) {
+        pull->request = fcntl(work->request, F_DUPFD_CLOEXEC, 0);
+        message_put_fd(start, pull->request);
+    }
+    pull->again = work->request >= 0 || fstat(pull->archive, &st) < 0 || !S_ISREG(st.st_mode);
     return pull;
 }
 
@@ -206,8 +213,7 @@ join(struct pulls *pulls, const struct wish *wish, struct waiter *waiter, struct
     bool closing = pulls->closing;
     if (!closing) {
         pulls->callers++;
-        *out = wish->import ? add_import(pulls, wish->import, wish->reference)
-                            : find_or_add(pulls, wish->reference, wish->auth, index_find_name(index, wish->reference));
+        *out = wish->work ? add_work(pulls, wish->work) : find_or_add(pulls, wish, index_find_name(index, wish->reference));
         waiter->next = (*out)->waiters;
         (*out)->waiters = waiter;
     }
@@ -235,7 +241,7 @@ leave(struct pulls *pulls, struct pull *pull, struct waiter *waiter)
 }
 
 static char *
-wait_for(struct pulls *pulls, const struct wish *wish, struct strv *ids, struct error *err)
+wait_for(struct pulls *pulls, const struct wish *wish, struct strv *results, struct error *err)
 {
     struct pull *pull = NULL;
     struct waiter waiter = {.event = -1};
@@ -249,7 +255,7 @@ wait_for(struct pulls *pulls, const struct wish *wish, struct strv *ids, struct 
     struct error patience;
     int waited = cancel_wait(wish->cancel, event, INT64_MAX, wish->stage, &patience);
     leave(pulls, pull, &waiter);
-    *ids = waiter.ids;
+    *results = waiter.results;
     if (waiter.done && waiter.id)
         return waiter.id;
     if (err)
@@ -258,19 +264,19 @@ wait_for(struct pulls *pulls, const struct wish *wish, struct strv *ids, struct 
 }
 
 char *
-pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct strv *account,
+           struct error *err)
 {
-    cleanup_strv struct strv ids = {0};
-    struct wish wish = {.reference = reference, .auth = auth, .cancel = cancel, .stage = "pulling the image"};
-    return wait_for(pulls, &wish, &ids, err);
+    cleanup_strv struct strv none = {0};
+    struct wish wish = {.reference = reference, .auth = auth, .explain = account != NULL, .cancel = cancel, .stage = "pulling the image"};
+    return wait_for(pulls, &wish, account ? account : &none, err);
 }
 
 int
-pulls_import(struct pulls *pulls, const struct images_import *import, const char *name, const struct cancel *cancel, struct strv *ids,
-             struct error *err)
+pulls_work(struct pulls *pulls, const struct archive_work *work, const struct cancel *cancel, struct strv *results, struct error *err)
 {
-    struct wish wish = {.reference = name, .import = import, .cancel = cancel, .stage = "importing the archive"};
-    cleanup_free char *last = wait_for(pulls, &wish, ids, err);
+    struct wish wish = {.work = work, .cancel = cancel, .stage = work->request >= 0 ? "writing the archive" : "reading the archive"};
+    cleanup_free char *last = wait_for(pulls, &wish, results, err);
     return last ? 0 : -1;
 }
 
@@ -282,7 +288,9 @@ pull_free(struct pull *pull)
     wipe_message(pull->start);
     if (pull->archive >= 0)
         (void)close(pull->archive);
-    strv_free(&pull->ids);
+    if (pull->request >= 0)
+        (void)close(pull->request);
+    strv_free(&pull->results);
     free(pull->key);
     free(pull->reference);
     free(pull);
@@ -301,7 +309,7 @@ tell_waiters(struct pulls *pulls, struct pull *pull, const char *id, const struc
         pull->waiters = waiter->next;
         waiter->done = true;
         waiter->id = str_dup(id);
-        strv_copy(&waiter->ids, &pull->ids);
+        strv_copy(&waiter->results, &pull->results);
         if (!id)
             waiter->err = *why;
         (void)eventfd_write(waiter->event, 1);
@@ -608,8 +616,8 @@ commit(struct pulls *pulls, struct pull *pull, struct message *done, struct erro
     cleanup_free char *id = images_commit(pulls->images, pull->reference, pulls->session, done, &why);
     uint32_t serial = pull->serial;
     bool more = message_u64(done, PULL_MORE) != 0 && pull->archive >= 0;
-    if (id && !strv_has(&pull->ids, id))
-        strv_add(&pull->ids, id);
+    if (id && pull->archive >= 0 && !strv_has(&pull->results, id))
+        strv_add(&pull->results, id);
     if (!id || !more)
         end_pull(pulls, pull, id, &why);
     message_begin(pulls->message, PULL_COMMITTED, serial);
@@ -631,6 +639,14 @@ end_failed(struct pulls *pulls, struct pull *pull, const struct message *failed)
     end_pull(pulls, pull, NULL, &why);
 }
 
+static void
+take_notes(struct pull *pull, const struct message *m)
+{
+    size_t cursor = 0, length;
+    for (const char *note; (note = message_next(m, PULL_NOTE, &cursor, &length));)
+        strv_take(&pull->results, str_ndup(note, length));
+}
+
 /* A pull that was cancelled after crisp-pull had sent PULL_DONE: the cancellation is on its way, nothing is kept. */
 static int
 handle(struct pulls *pulls, struct message *m, struct error *err)
@@ -646,6 +662,13 @@ handle(struct pulls *pulls, struct message *m, struct error *err)
         if (!pull->cancel_sent)
             return commit(pulls, pull, m, err);
         end_pull(pulls, pull, NULL, &gone);
+        return 0;
+    case PULL_ACCOUNT:
+        take_notes(pull, m);
+        return 0;
+    case PULL_EXPORTED:
+        take_notes(pull, m);
+        end_pull(pulls, pull, "", NULL);
         return 0;
     case PULL_FAILED:
         end_failed(pulls, pull, m);

@@ -17,14 +17,14 @@ enum { READ_BYTES = 64 << 10 };
 
 /* ---- Where things lie ---- */
 
-/* "a/b" with the link "../c/d" → "c/d". NULL for what leads out of the archive. */
+/* "a/b" with the link "../c/d" → "c/d"; "", which nothing is called, for what leads out of the archive. */
 static char *
 resolve_link(const char *name, const char *link)
 {
     char clean[PATH_MAX];
     const char *slash = strrchr(name, '/');
     cleanup_free char *path = *link == '/' || !slash ? str_dup(link) : str_printf("%.*s/%s", (int)(slash - name), name, link);
-    return layer_clean_path(path, clean, NULL) < 0 ? NULL : str_dup(clean);
+    return str_dup(layer_clean_path(path, clean, NULL) < 0 ? "" : clean);
 }
 
 static int

@@ -4,6 +4,7 @@
  * Reference-counted and safe in any thread once opened: a layer is unpacked by another thread, and may outlive the import that began it. */
 #pragma once
 
+#include "base/json.h"
 #include "imageservice/digest.h"
 #include "imageservice/manifest.h"
 #include "imageservice/pull/registry.h"
@@ -38,3 +39,6 @@ int bundle_document(const struct bundle *bundle, const char *digest, struct docu
 /* As registry_blob. */
 int bundle_blob(const struct bundle *bundle, const struct http_scope *scope, const struct descriptor *descriptor, struct ring *ring, bool *corrupt,
                 struct error *err);
+
+/* An OCI manifest of these descriptors. `annotations` may be NULL. */
+void bundle_make_manifest(json_t *layers, const char *config_digest, size_t config_length, const struct strmap *annotations, struct document *out);

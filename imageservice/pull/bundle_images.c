@@ -225,12 +225,18 @@ describe_layers(struct bundle *bundle, const json_t *item, const char *config, s
     return 0;
 }
 
-static void
-make_manifest(json_t *layers, const char *config_digest, size_t config_length, struct document *out)
+void
+bundle_make_manifest(json_t *layers, const char *config_digest, size_t config_length, const struct strmap *annotations, struct document *out)
 {
     cleanup_json json_t *manifest = json_pack(
         "{s:i, s:s, s:{s:s, s:s, s:I}, s:O}", "schemaVersion", 2, "mediaType", "application/vnd.oci.image.manifest.v1+json", "config", "mediaType",
         "application/vnd.oci.image.config.v1+json", "digest", config_digest, "size", (json_int_t)config_length, "layers", layers);
+    json_t *copied = json_object();
+    for (size_t i = 0; annotations && i < annotations->count; i++)
+        json_object_set_new(copied, annotations->entries[i].key, json_string(annotations->entries[i].value));
+    if (json_object_size(copied))
+        json_object_set(manifest, "annotations", copied);
+    json_decref(copied);
     out->text = json_dumps(manifest, JSON_COMPACT);
     out->length = strlen(out->text);
     digest_of(NULL, out->text, out->length, out->digest);
@@ -253,7 +259,7 @@ read_item(struct bundle *bundle, const json_t *item, const struct http_scope *sc
     bundle_add_alias(bundle, config_digest, entry);
     TRY(describe_layers(bundle, item, config, length, scope, layers, err));
     struct bundle_image *image = add_image(images);
-    make_manifest(layers, config_digest, length, &image->manifest);
+    bundle_make_manifest(layers, config_digest, length, NULL, &image->manifest);
     for (size_t i = 0; i < tags.count; i++)
         TRY(add_name(image, tags.items[i], err));
     return 0;

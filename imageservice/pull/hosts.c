@@ -399,6 +399,8 @@ hosts_load(const struct strv *certs_dirs, const char *registry, struct hosts *ou
                        : read_server(&none, NULL, registry, out, err);
     if (result < 0)
         hosts_free(out);
+    else
+        out->said_by = str_dup(file ? file : dir);
     return result;
 }
 
@@ -464,5 +466,6 @@ hosts_free(struct hosts *hosts)
     for (size_t i = 0; i < hosts->count; i++)
         host_free(&hosts->items[i]);
     free(hosts->items);
+    free(hosts->said_by);
     *hosts = (struct hosts){0};
 }

@@ -23,6 +23,7 @@ struct host {
 struct hosts {
     struct host *items;
     size_t count;
+    char *said_by; /* for people: the file or directory that says so; NULL: none does */
 };
 
 /* `registry` is a reference's. ERR_PRECONDITION naming file and line. */

@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <locale.h>
 #include <malloc.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -119,7 +120,7 @@ serve(const struct pull_context *context, struct error *err)
     for (;;) {
         if (TRY(message_receive(context->socket, message, err)) == 0)
             return 0;
-        if (message->type == PULL_START || message->type == PULL_IMPORT)
+        if (message->type == PULL_START || message->type == PULL_IMPORT || message->type == PULL_EXPORT)
             pull_start(context, message);
         else
             pull_message(message);
@@ -133,6 +134,7 @@ static void
 set_process(void)
 {
     (void)umask(0);
+    (void)signal(SIGPIPE, SIG_IGN);       /* of an export's reader */
     (void)setlocale(LC_CTYPE, "C.UTF-8"); /* else libarchive warns about every name beyond ASCII */
     (void)mallopt(M_ARENA_MAX, 2);
     (void)mallopt(M_MMAP_THRESHOLD, 256 << 10);

@@ -8,6 +8,7 @@
 #include "imageservice/image_config.h"
 #include "imageservice/json.h"
 #include "imageservice/protocol.h"
+#include "imageservice/pull/export.h"
 #include "imageservice/pull/flush.h"
 #include "imageservice/pull/limits.h"
 #include "imageservice/pull/space.h"
@@ -29,6 +30,7 @@ struct pull {
     char *reference;
     struct http_scope scope;
     struct registry *registry;
+    bool explain;
     struct bundle *bundle; /* of an import, which has no registry */
     struct document manifest, config;
     char repo_digest[DIGEST_SIZE];
@@ -45,8 +47,9 @@ struct pull {
     size_t part_count;
     struct pull *active; /* the part that crispd's next answer is for */
     struct pull *next;
-    /* Of an import: */
+    /* Of an import or export: */
     int archive; /* fd; -1 */
+    int request; /* fd, of an export, whose archive is written; -1 */
     bool digests;
     struct strv names; /* of a part */
 };
@@ -350,14 +353,40 @@ send_done(struct pull *pull, bool more, struct error *err)
     return message_send(pull->context->socket, m, err);
 }
 
+/* Where account is kept it is sent whatever becomes of the pull. */
+static void
+send_account(struct pull *pull)
+{
+    cleanup_strv struct strv lines = {0};
+    if (!pull->explain || !pull->registry)
+        return;
+    registry_account(pull->registry, &lines);
+    message_begin(pull->message, PULL_ACCOUNT, pull->serial);
+    for (size_t i = 0; i < lines.count; i++)
+        message_put_string(pull->message, PULL_NOTE, lines.items[i]);
+    (void)message_send(pull->context->socket, pull->message, NULL);
+}
+
 static void
 send_failed(struct pull *pull, const struct error *why)
 {
+    send_account(pull);
     message_begin(pull->message, PULL_FAILED, pull->serial);
     message_put_u64(pull->message, PULL_ERROR_KIND, why->kind);
     message_put_i64(pull->message, PULL_ERROR_ERRNO, why->errnum);
     message_put_string(pull->message, PULL_ERROR_MESSAGE, why->message);
     (void)message_send(pull->context->socket, pull->message, NULL); /* crispd gone: the main thread sees it too */
+}
+
+static void
+tell_what_is_there(struct pull *pull)
+{
+    size_t here = 0;
+    for (size_t i = 0; i < pull->wanted_count; i++)
+        here += *pull->wanted[i].name != '\0';
+    if (pull->explain)
+        registry_tell(pull->registry, "manifest %s, configuration %s: %zu of %zu layers are here already", pull->manifest.digest,
+                      pull->parsed.config.digest, here, pull->wanted_count);
 }
 
 /* What crispd has to be asked, and what is missing fetched and unpacked, once the manifest is known. */
@@ -367,6 +396,7 @@ fetch_image(struct pull *pull, struct error *err)
     TRY(get_config(pull, err));
     compute_chains(pull);
     TRY(ask_what_is_there(pull, err));
+    tell_what_is_there(pull);
     return fetch_missing(pull, err);
 }
 
@@ -378,6 +408,7 @@ run_pull(struct pull *pull, struct error *err)
     TRY(check_cancelled(pull, err));
     TRY(resolve(pull, &reference, err));
     TRY(fetch_image(pull, err));
+    send_account(pull);
     return send_done(pull, false, err);
 }
 
@@ -400,6 +431,8 @@ pull_free(struct pull *pull)
     free(pull->parts);
     if (pull->archive >= 0)
         (void)close(pull->archive);
+    if (pull->request >= 0)
+        (void)close(pull->request);
     if (pull->bundle)
         bundle_unref(pull->bundle);
     strv_free(&pull->names);
@@ -468,7 +501,7 @@ add_part(struct pull *import, struct bundle_image *image, struct error *err)
     struct pull *part = mem_zalloc(1, sizeof *part);
     part->context = import->context;
     part->serial = import->serial;
-    part->archive = -1;
+    part->archive = part->request = -1;
     part->bundle = bundle_ref(import->bundle);
     part->message = import->message; /* they come one after the other */
     part->manifest = image->manifest;
@@ -515,8 +548,23 @@ run_import(struct pull *import, struct error *err)
 }
 
 static int
+run_export(struct pull *pull, struct error *err)
+{
+    const struct pull_context *context = pull->context;
+    struct export_places places = {context->incoming, context->layers_dir, context->blobs_dir, pull->archive};
+    cleanup_strv struct strv notes = {0};
+    TRY(export_run(&places, pull->request, &pull->scope, &notes, err));
+    message_begin(pull->message, PULL_EXPORTED, pull->serial);
+    for (size_t i = 0; i < notes.count; i++)
+        message_put_string(pull->message, PULL_NOTE, notes.items[i]);
+    return message_send(context->socket, pull->message, err);
+}
+
+static int
 run(struct pull *pull, struct error *err)
 {
+    if (pull->request >= 0)
+        return run_export(pull, err);
     if (pull->archive >= 0)
         return run_import(pull, err);
     TRY(run_pull(pull, err));
@@ -581,8 +629,12 @@ pull_start(const struct pull_context *context, struct message *start)
         strv_take(&pull->known, str_ndup(digest, length));
     pull->message = mem_alloc(sizeof *pull->message);
     pull->archive = message_take_fd(start, 0);
+    pull->request = message_take_fd(start, 1);
     pull->digests = message_u64(start, PULL_DIGESTS) != 0;
     int result = pull->archive >= 0 ? 0 : open_registry(pull, start, &err);
+    pull->explain = message_u64(start, PULL_EXPLAIN) != 0;
+    if (pull->explain && pull->registry)
+        registry_keep_account(pull->registry);
     (void)pthread_mutex_lock(&pulls.lock);
     pull->next = pulls.all;
     pulls.all = pull;

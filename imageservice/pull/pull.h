@@ -26,7 +26,7 @@ struct pull_context {
     struct layers *layers;
 };
 
-/* Begin what PULL_START or PULL_IMPORT (whose fd is taken) says. Returns at once; a failure to begin is answered with PULL_FAILED. */
+/* Begin what PULL_START, PULL_IMPORT or PULL_EXPORT (whose fds are taken) says. Returns at once; a failure to begin is answered with PULL_FAILED. */
 void pull_start(const struct pull_context *context, struct message *start);
 /* PULL_HAVE, PULL_CANCEL or PULL_COMMITTED for a pull under way; for one that is gone it is ignored. */
 void pull_message(struct message *message);

@@ -1,6 +1,8 @@
 #include "imageservice/pull/registry.h"
 
 #include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,8 +17,11 @@ struct registry {
     struct credentials credentials;
     struct hosts hosts;
     pthread_mutex_t answering; /* held over a 401's answer, so that many layers that meet one ask for one token; taken before lock */
-    pthread_mutex_t lock;      /* guards authorizations */
+    pthread_mutex_t lock;      /* guards what follows */
     char **authorizations;     /* of each host: what it last accepted or was answered; NULL none */
+    const char **as_whom;      /* of each: in words, where there is one */
+    bool keeps_account;        /* set before all else */
+    struct strv account;
 };
 
 /* A blob that streams into a ring, over as many requests as it takes. */
@@ -59,6 +64,7 @@ registry_open(const struct registry_context *context, struct reference *referenc
         return NULL;
     }
     registry->authorizations = mem_zalloc(registry->hosts.count, sizeof *registry->authorizations);
+    registry->as_whom = mem_zalloc(registry->hosts.count, sizeof *registry->as_whom);
     return registry;
 }
 
@@ -77,6 +83,8 @@ registry_unref(struct registry *registry)
     for (size_t i = 0; registry->authorizations && i < registry->hosts.count; i++)
         str_wipe_free(registry->authorizations[i]);
     free(registry->authorizations);
+    free(registry->as_whom);
+    strv_free(&registry->account);
     hosts_free(&registry->hosts);
     credentials_free(&registry->credentials);
     reference_free(&registry->reference);
@@ -97,6 +105,85 @@ document_free(struct document *document)
     free(document->text);
     free(document->content_type);
     *document = (struct document){0};
+}
+
+/* ---- The account ---- */
+
+void
+registry_keep_account(struct registry *registry)
+{
+    registry->keeps_account = true;
+    const char *said_by = registry->hosts.said_by;
+    registry_tell(registry, "registry %s: %s%s", registry->reference.registry,
+                  said_by ? "its hosts and certificates are those of "
+                          : "no directory of certs_dirs is about it: it is asked itself, the system's CAs are trusted",
+                  said_by ? said_by : "");
+}
+
+void
+registry_tell(struct registry *registry, const char *format, ...)
+{
+    char line[REGISTRY_LINE_BYTES_MAX];
+    va_list list;
+    if (!registry->keeps_account)
+        return;
+    va_start(list, format);
+    (void)vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    (void)pthread_mutex_lock(&registry->lock);
+    if (registry->account.count < REGISTRY_LINES_MAX)
+        strv_add(&registry->account, line);
+    (void)pthread_mutex_unlock(&registry->lock);
+}
+
+void
+registry_account(struct registry *registry, struct strv *out)
+{
+    (void)pthread_mutex_lock(&registry->lock);
+    strv_copy(out, &registry->account);
+    (void)pthread_mutex_unlock(&registry->lock);
+}
+
+/* By whose word a host is trusted. */
+static const char *
+trusted_by(const struct host *host)
+{
+    if (!str_starts(host->base, "https://"))
+        return "plain HTTP";
+    if (host->peer.skip_verify)
+        return "TLS, not verified (skip_verify)";
+    return host->peer.ca_pem ? "TLS, by its own CA or the system's" : "TLS, by the system's CAs";
+}
+
+/* As whom a challenge is answered. */
+static const char *
+whom(const struct credentials *credentials, bool was_kept)
+{
+    if (!credentials || (!credentials->username && !credentials->identity_token && !credentials->registry_token))
+        return was_kept ? "anonymously, by a token from before" : "anonymously, by a token";
+    if (credentials->registry_token)
+        return "by the pull's registry token";
+    if (credentials->identity_token)
+        return was_kept ? "by a token that the pull's identity token gave before" : "by a token for the pull's identity token";
+    return was_kept ? "by a token that the pull's user and password gave before" : "by the pull's user and password";
+}
+
+static void
+tell_attempt(const struct question *q, size_t at, bool authorized, int result, const struct http_response *response, const struct error *err)
+{
+    struct registry *registry = q->registry;
+    const struct host *host = &registry->hosts.items[at];
+    const char *certificate = host->peer.client_cert, *kind = host->proxied ? "mirror" : "the registry itself";
+    char status[32];
+    if (!registry->keeps_account)
+        return;
+    (void)pthread_mutex_lock(&registry->lock);
+    const char *as = authorized ? registry->as_whom[at] : NULL;
+    (void)pthread_mutex_unlock(&registry->lock);
+    (void)snprintf(status, sizeof status, "%d", response->status);
+    registry_tell(registry, "%s %.60s %.80s: %s, host %zu of %zu; %s%s%.100s; %s; it answers %.100s", q->head ? "HEAD" : "GET", host->name, q->path,
+                  kind, at + 1, registry->hosts.count, trusted_by(host), certificate ? "; our certificate is " : "", certificate ? certificate : "",
+                  as ? as : "without credentials", result < 0 ? err->message : status);
 }
 
 static int
@@ -154,6 +241,7 @@ answer(const struct question *q, size_t at, const char *refused, const struct ht
     (void)pthread_mutex_lock(&registry->lock);
     str_wipe_free(registry->authorizations[at]);
     registry->authorizations[at] = value;
+    registry->as_whom[at] = whom(request.credentials, was_kept);
     (void)pthread_mutex_unlock(&registry->lock);
     return was_kept;
 }
@@ -220,7 +308,9 @@ ask_once(const struct question *q, size_t at, const char *authorization, struct 
         .sink_arg = q->stream,
         .ring = q->stream ? q->stream->ring : NULL,
     };
-    return http_perform(q->registry->context->http, &request, response, err);
+    int result = http_perform(q->registry->context->http, &request, response, err);
+    tell_attempt(q, at, authorization != NULL, result, response, err);
+    return result;
 }
 
 static bool

@@ -37,6 +37,15 @@ void registry_unref(struct registry *registry);
 CLEANUP_DEFINE(registry_unrefp, struct registry *, registry_unref)
 size_t registry_host_count(const struct registry *registry);
 
+/* From now on keep account of every request: which host was asked and why, by whose word it is trusted, as whom, and what it answered; never a
+ * secret. At most REGISTRY_LINES_MAX lines. Before any other use. */
+enum { REGISTRY_LINES_MAX = 128, REGISTRY_LINE_BYTES_MAX = 480 };
+void registry_keep_account(struct registry *registry);
+/* One more line, where account is kept. */
+void registry_tell(struct registry *registry, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The lines so far, appended. */
+void registry_account(struct registry *registry, struct strv *out);
+
 /* The manifest or index of a tag or digest, its digest verified where one is known. */
 int registry_manifest(struct registry *registry, const struct http_scope *scope, const char *which, struct document *out, struct error *err);
 /* The digest of what `which` names there, by HEAD, which registries' limits on pulls don't count. 1, or 0 where the registry doesn't say. */

@@ -304,6 +304,192 @@ func TestImportDiesInTheMiddle(t *testing.T) {
 	removeImage(t, "example.test/dies:1")
 }
 
+func export(t *testing.T, file string, names ...string) (notes string) {
+	t.Helper()
+	program := exec.Command("crispctl", append([]string{"image", "export", "-o", file}, names...)...)
+	var errors strings.Builder
+	program.Stderr = &errors
+	if err := program.Run(); err != nil {
+		t.Fatalf("export %v: %v\n%s", names, err, errors.String())
+	}
+	return errors.String()
+}
+
+// What is exported is the image, whatever is in it: removed and imported again it is exported as the same bytes, it runs, and other tools read it.
+// Its layers are made anew, and that is said.
+func TestExportAndImportAgain(t *testing.T) {
+	leaveNothing(t)
+	dir := t.TempDir()
+	names := []string{registry + "/crisp/changes:latest", registry + "/crisp/many-layers:latest", registry + "/crisp/config:latest"}
+	for _, name := range names {
+		pull(t, name)
+	}
+	tree := func() string {
+		return command(t, "crispctl", "run", "--rm", names[0], "sh", "-c", `cd /tree; find . | sort | while read -r f; do stat -c '%n %N %f %h %u:%g %Y %s %t:%T' "$f"; [ -f "$f" ] && md5sum "$f"; done`)
+	}
+	original := tree()
+	first, second := filepath.Join(dir, "first.tar"), filepath.Join(dir, "second.tar")
+	if notes := export(t, first, names...); strings.Count(notes, "layers were made anew") != 3 || strings.Count(notes, "\n") != 3 {
+		t.Errorf("of the layers that are gone it said %q", notes)
+	}
+	before := map[string]string{}
+	for _, name := range names {
+		before[name] = imageStatus(t, name).GetId()
+		removeImage(t, name)
+	}
+	if said := command(t, "crispctl", "image", "import", first); said != strings.Join(names, "\n")+"\n" {
+		t.Errorf("imported %q", said)
+	}
+	if got := tree(); got != original || strings.Count(got, "\n") < 20 {
+		t.Errorf("the tree after the import is\n%s\nand was\n%s", got, original)
+	}
+	script := "cat /n/last /n/000; ls /n | wc -l"
+	if got := command(t, "crispctl", "run", "--rm", names[1], "sh", "-c", script); got != "298\n0\n300\n" {
+		t.Errorf("the image of many layers said %q", got)
+	}
+	export(t, second, names...)
+	if !bytes.Equal(must(os.ReadFile(first))(t), must(os.ReadFile(second))(t)) {
+		t.Errorf("what was exported, imported and exported again is not the same: see %s", dir)
+	}
+	for _, name := range names {
+		if imageStatus(t, name).GetId() == before[name] {
+			t.Errorf("%s has its old id with layers made anew", name)
+		}
+	}
+	for _, kind := range []string{"docker-archive:" + first + ":" + names[2], "oci-archive:" + first + ":latest"} {
+		if kind[0] == 'o' { // which image has that tag there is only to be told in an archive of one
+			export(t, second, names[2])
+			kind = "oci-archive:" + second + ":latest"
+		}
+		command(t, "skopeo", "copy", "--insecure-policy", "--quiet", kind, "dir:"+filepath.Join(dir, kind[:3]))
+	}
+	for _, name := range names {
+		removeImage(t, name)
+	}
+	if said, err := tryCommand("crispctl", "image", "export", "-o", second, "nothing:here"); err == nil || !strings.Contains(said, "nothing:here is not here") {
+		t.Errorf("%v: %q", err, said)
+	}
+	if left := must(os.ReadDir(dir))(t); len(left) != 4 {
+		t.Errorf("a failed export left %v", left)
+	}
+}
+
+// With the blobs kept the export is what came from the registry; a reader that goes away ends it.
+func TestExportOfKeptBlobs(t *testing.T) {
+	configure(t, "[images]\nkeep_layer_blobs = true\n")
+	leaveNothing(t)
+	name, dir := registry+"/crisp/config:latest", t.TempDir()
+	id := pull(t, name)
+	file := filepath.Join(dir, "kept.tar")
+	if notes := export(t, file, id); notes != "" {
+		t.Errorf("said %q", notes)
+	}
+	pipe := exec.Command("sh", "-c", "crispctl image export "+name+" | head -c 1000 > "+dir+"/head")
+	_ = pipe.Run()
+	digests := imageStatus(t, name).GetRepoDigests()
+	removeImage(t, name)
+	importFile(t, must(os.ReadFile(file))(t))
+	if got := imageStatus(t, name); got.GetId() != id || len(got.RepoDigests) != 1 || got.RepoDigests[0] != digests[0] {
+		t.Errorf("imported %v, want %s with %v", got, id, digests)
+	}
+	export(t, dir+"/again.tar", name)
+	if !bytes.Equal(must(os.ReadFile(file))(t), must(os.ReadFile(dir+"/again.tar"))(t)) {
+		t.Error("exported again it is not the same")
+	}
+	removeImage(t, name)
+}
+
+// The archives of a directory are imported when crispd starts: each once, again when it changed; a bad one is said and skipped.
+func TestImportDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "archives")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := newImage(t, 1000), newImage(t, 2000)
+	write("a.tar", saved(t, []string{"example.test/a:1"}, a))
+	write("b.tar.gz", []byte("no archive"))
+	write("c.tar.gz", gzipped(saved(t, []string{"example.test/c:1"}, b)))
+	write(".half", []byte("somebody writes this still"))
+	is := func(name, id string) func() bool { return func() bool { return imageStatus(t, name).GetId() == id } }
+	configure(t, fmt.Sprintf("[images]\nimport_dir = %q\n", dir))
+	eventually(t, 10*time.Second, "a imported", is("example.test/a:1", a.configDigest))
+	eventually(t, 10*time.Second, "c imported", is("example.test/c:1", b.configDigest))
+	recorded := func() string { text, _ := os.ReadFile(filepath.Join(rootDir, "images/imported")); return string(text) }
+	eventually(t, 10*time.Second, "both recorded", func() bool { return strings.Count(recorded(), "\n") == 2 })
+	log := string(must(os.ReadFile(crispdLog))(t))
+	if !strings.Contains(log, "an archive is skipped") || !strings.Contains(log, dir+"/b.tar.gz") || strings.Contains(log, ".half") {
+		t.Error("crispd's log says nothing of the bad archive")
+	}
+	removeImage(t, "example.test/a:1")
+	removeImage(t, "example.test/c:1")
+	before := recorded()
+	write("c.tar.gz", gzipped(saved(t, []string{"example.test/c:2"}, b)))
+	restartCrispd(t)
+	eventually(t, 10*time.Second, "c imported again", is("example.test/c:2", b.configDigest))
+	eventually(t, 10*time.Second, "that recorded", func() bool { return recorded() != before && strings.Count(recorded(), "\n") == 2 })
+	if imageStatus(t, "example.test/a:1") != nil {
+		t.Error("what has not changed was imported again")
+	}
+	removeImage(t, "example.test/c:2")
+}
+
+// An explained pull tells of each request which host it went to and why, and no secret; also when it fails.
+func TestPullExplained(t *testing.T) {
+	leaveNothing(t)
+	name := "docker.io/crisp/config:latest" // by hosts.toml of a mirror
+	t.Cleanup(func() { removeImage(t, name) })
+	lines := strings.Split(strings.TrimSpace(command(t, "crispctl", "pull", "--explain", name)), "\n")
+	if len(lines) < 5 || !strings.HasPrefix(lines[0], "registry docker.io: its hosts and certificates are those of /") ||
+		!strings.HasPrefix(lines[1], "GET 127.0.0.1:5000 manifests/latest: mirror, host 1 of ") ||
+		!strings.HasSuffix(lines[1], "; plain HTTP; without credentials; it answers 200") || !strings.HasPrefix(lines[len(lines)-1], "sha256:") {
+		t.Errorf("told\n%s", strings.Join(lines, "\n"))
+	}
+	again := command(t, "crispctl", "pull", "--explain", name)
+	if !strings.Contains(again, "HEAD 127.0.0.1:5000 manifests/latest") || !strings.Contains(again, "layers are here already") || strings.Contains(again, "blobs/") {
+		t.Errorf("of an image that is here it told\n%s", again)
+	}
+	program := exec.Command("crispctl", "pull", "--explain", "--user", "somebody", registry+"/crisp/not-here:latest")
+	program.Stdin = strings.NewReader("a secret\n")
+	output, err := program.CombinedOutput()
+	if err == nil || !strings.Contains(string(output), "the registry itself, host 1 of 1") || !strings.Contains(string(output), "it answers 404") ||
+		!strings.Contains(string(output), "\ncrispctl: pull ") || strings.Contains(string(output), "secret") {
+		t.Errorf("%v:\n%s", err, output)
+	}
+}
+
+// inspect and history tell what the configuration says, and what the layers take.
+func TestImageInspectAndHistory(t *testing.T) {
+	leaveNothing(t)
+	m := newImage(t, 100000)
+	m.config = bytes.Replace(m.config, []byte(`"config":{}`), []byte(`"config":{"User":"7"},"history":[
+		{"created":"2020-01-02T03:04:05.678Z","created_by":"ADD a long command `+strings.Repeat("x", 100)+`","comment":"the \u001b[31m first"},
+		{"created_by":"ENV nothing","empty_layer":true}]`), 1)
+	m.configDigest = digestOf(m.config)
+	importFile(t, saved(t, []string{"example.test/told:1"}, m))
+	var told []struct {
+		ID        string
+		RepoTags  []string
+		ImageSpec struct{ Config struct{ User string } }
+		Layers    []struct{ Size int }
+	}
+	if err := json.Unmarshal([]byte(command(t, "crispctl", "image", "inspect", "example.test/told:1", m.configDigest)), &told); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 2 || told[1].ID != m.configDigest || told[0].RepoTags[0] != "example.test/told:1" || told[0].ImageSpec.Config.User != "7" || told[0].Layers[0].Size < 100000 {
+		t.Errorf("inspect told %+v", told)
+	}
+	lines := strings.Split(command(t, "crispctl", "image", "history", "example.test/told:1"), "\n")
+	if len(lines) != 4 || !strings.Contains(lines[1], "-         ENV nothing") || !strings.HasPrefix(lines[2], "2020-01-02T03:04:05  ") || !strings.Contains(lines[2], "…  the ?[31m first") {
+		t.Errorf("history told\n%s", strings.Join(lines, "\n"))
+	}
+	removeImage(t, "example.test/told:1")
+}
+
 // A tag is one more name of an image, wherever an image may be named; the last to get it has it.
 func TestImageTag(t *testing.T) {
 	leaveNothing(t)

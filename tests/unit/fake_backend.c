@@ -471,8 +471,10 @@ images_close(struct images *images)
 }
 
 char *
-images_pull(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct error *err)
+images_pull_explained(struct images *images, const char *reference, const struct image_auth *auth, const struct cancel *cancel, struct strv *account,
+                      struct error *err)
 {
+    (void)account;
     (void)images;
     (void)auth;
     (void)cancel;
@@ -571,6 +573,17 @@ images_garbage(struct images *images)
 {
     (void)images;
     return (struct images_garbage){0};
+}
+
+int
+images_export(struct images *images, const struct strv *references, int archive, const struct cancel *cancel, struct strv *notes, struct error *err)
+{
+    (void)images;
+    (void)references;
+    (void)archive;
+    (void)cancel;
+    (void)notes;
+    return error_set(err, ERR_NOT_FOUND, "there is no image");
 }
 
 int
