@@ -17,7 +17,7 @@
 #include "base/str.h"
 #include "imageservice/digest.h"
 
-enum { ARCHIVE_MAX = 32 << 20 };
+enum { ARCHIVE_MAX = 80 << 20 };
 
 struct document {
     char *path, *type;

@@ -368,7 +368,7 @@ a_pull_that_cannot_fit_fails_before_it_begins(void **state)
     free(fake_registry_put(registry, "big", "latest", (const struct fake_layer *const[]){big}, 1, "", NULL));
     assert_null(images_pull(images, at("big"), NULL, NULL, &err));
     assert_int_equal(err.kind, ERR_EXHAUSTED);
-    assert_non_null(strstr(err.message, "it needs 64 MiB of disk at least; ")); /* packed as unpacked, as it can't be less */
+    assert_non_null(strstr(err.message, "it needs 101 MiB of disk at least; ")); /* packed as unpacked, as it can't be less */
     assert_int_equal(fake_registry_count(registry, big->digest), 0);
     assert_int_equal(count_in("layers") + count_in("images/partial") + count_in("images/blobs/sha256"), 0);
     fake_layer_free(big);
