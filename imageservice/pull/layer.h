@@ -6,7 +6,8 @@
  * are resolved by openat2 with RESOLVE_IN_ROOT, so that a symlink leads at most to the layer's own root, and the last component is never followed.
  *
  * Whiteouts (OCI image spec, "Changesets") become what overlayfs reads: a character device 0:0 for a deleted name, trusted.overlay.opaque=y on an
- * opaque directory. An archive is applied in its order; within one layer a whiteout hides only what is below it, never what the layer itself brings.
+ * opaque directory (but name by name for the root, where overlayfs heeds that not). An archive is applied in its order; within one layer a whiteout
+ * hides only what is below it, never what the layer itself brings.
  *
  * One thread uses a layer at a time. */
 #pragma once

@@ -9,15 +9,23 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static char root[40];
+
+static void
+take_down(void)
+{
+    (void)file_remove_tree(AT_FDCWD, root, NULL);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static char root[40];
     struct error err;
     if (!*root) {
         (void)snprintf(root, sizeof root, "/tmp/crisp-fuzz.XXXXXX");
         if (!mkdtemp(root))
             abort();
+        (void)atexit(take_down);
         cleanup_free char *dir = str_printf("%s/_default", root);
         (void)mkdir(dir, 0700);
     }
