@@ -743,7 +743,7 @@ images_pull_explained(struct images *images, const char *reference, const struct
     else
         id = pulls_pull(images->pulls, name, auth, rule, cancel, account, err);
     if (account)
-        strv_take(account, str_printf("trust: %s", rule ? rule->words : "no rule is about it: it is taken unseen"));
+        strv_take(account, str_printf("policy: %s", rule ? rule->words : "accept, as no rule of trust is about it"));
     if (!id)
         (void)error_prefix(err, "pull %s", name);
     return steal(id);
