@@ -244,6 +244,7 @@ static int
 write_tree(struct tree *tree, int root, struct error *err)
 {
     (void)archive_write_set_format_pax(tree->out);
+    (void)archive_write_set_options(tree->out, "hdrcharset=BINARY"); /* names are bytes, whatever the locale */
     (void)archive_write_set_bytes_in_last_block(tree->out, 1);
     if (archive_write_open(tree->out, tree, NULL, write_out, NULL) != ARCHIVE_OK)
         return failed(tree, err);

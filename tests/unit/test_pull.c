@@ -11,6 +11,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -1214,6 +1215,107 @@ odd_lookups_are_told_apart(void **state)
     assert_int_equal(err.kind, ERR_NOT_FOUND);
 }
 
+static int
+archive_file(const char *name)
+{
+    struct error err = {0};
+    cleanup_free char *path = str_printf("%s/%s", root, name);
+    int fd = file_open(AT_FDCWD, path, O_RDWR | O_CREAT | O_TRUNC, 0600, &err);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void
+export_to(int archive, const char *reference)
+{
+    struct error err = {0};
+    cleanup_strv struct strv references = {0}, notes = {0};
+    strv_add(&references, reference);
+    if (images_export(images, &references, archive, NULL, &notes, &err) < 0)
+        fail_msg("%s", err.message);
+    assert_int_equal(notes.count, 1); /* the layers are made anew */
+}
+
+/* 0 imported, with the first id in `id`. */
+static int
+import_from(int archive, const struct cancel *cancel, char **id, struct error *err)
+{
+    cleanup_strv struct strv ids = {0};
+    struct images_import import = {.archive = archive};
+    int result = images_import(images, &import, cancel, &ids, err);
+    *id = result == 0 ? str_dup(ids.items[0]) : NULL;
+    return result;
+}
+
+static void
+an_exported_image_is_imported_and_no_piece_of_it(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct stat st, again;
+    cleanup_layer struct fake_layer *one = base_layer(), *two = big_layer(300000);
+    cleanup_free char *id = put("exported", one, two), *pulled = must_pull(at("exported")), *imported = NULL;
+    cleanup_close int archive = archive_file("first.tar"), second = archive_file("second.tar");
+    export_to(archive, at("exported"));
+    remove_all();
+    if (import_from(archive, NULL, &imported, &err) < 0)
+        fail_msg("%s", err.message);
+    const struct image *image = images_find(images, at("exported"), &err);
+    assert_non_null(image);
+    assert_string_equal(image->id, imported);
+    assert_string_not_equal(imported, id);
+    assert_int_equal(image->layers.count, 2);
+    assert_string_equal(strmap_get(&image->annotations, "made"), "here");
+    image_release(image);
+    export_to(second, imported);
+    assert_int_equal(fstat(archive, &st) | fstat(second, &again), 0);
+    assert_int_equal(st.st_size, again.st_size);
+    remove_all();
+    for (off_t length = st.st_size - 2000; length > 0; length -= 37777) {
+        assert_int_equal(ftruncate(archive, length), 0);
+        char *none;
+        assert_int_equal(import_from(archive, NULL, &none, &err), -1);
+        assert_true(err.kind == ERR_INVALID || err.kind == ERR_NOT_FOUND);
+    }
+    assert_non_null(pulled);
+}
+
+static void
+an_import_nobody_waits_for_lets_go_of_its_pipe(void **state)
+{
+    (void)state;
+    int ends[2];
+    char *id;
+    struct error err = {0};
+    struct cancel patience;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(cancel_open(&patience, clock_monotonic_ns() + NS_PER_SECOND / 2, &err), 0);
+    assert_int_equal(import_from(ends[0], &patience, &id, &err), -1);
+    assert_int_equal(err.kind, ERR_DEADLINE);
+    cancel_close(&patience);
+    (void)close(ends[0]);
+    struct pollfd writer = {.fd = ends[1]};
+    assert_int_equal(poll(&writer, 1, 5000), 1); /* no reader is left */
+    assert_true(writer.revents & POLLERR);
+    (void)close(ends[1]);
+}
+
+static void
+an_explained_pull_tells_of_every_request(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    cleanup_layer struct fake_layer *one = base_layer();
+    cleanup_strv struct strv account = {0}, failed = {0};
+    cleanup_free char *id = put("told", one, NULL), *pulled = images_pull_explained(images, at("told"), NULL, NULL, &account, &err);
+    assert_string_equal(pulled, id);
+    assert_int_equal(account.count, 5); /* the registry, manifest, configuration, what is here, layer */
+    assert_non_null(strstr(account.items[1], "manifests/latest: the registry itself, host 1 of 1; plain HTTP; without credentials; it answers 200"));
+    assert_null(images_pull_explained(images, at("nothing"), NULL, NULL, &failed, &err));
+    assert_int_equal(failed.count, 2);
+    assert_non_null(strstr(failed.items[1], "it answers 404"));
+}
+
 #define TEST(function) cmocka_unit_test_teardown(function, after_each)
 
 int
@@ -1253,6 +1355,9 @@ main(void)
         TEST(a_container_keeps_the_layers_it_runs_on),
         TEST(the_index_survives_a_restart_and_what_is_damaged_is_set_aside),
         TEST(odd_lookups_are_told_apart),
+        TEST(an_exported_image_is_imported_and_no_piece_of_it),
+        TEST(an_import_nobody_waits_for_lets_go_of_its_pipe),
+        TEST(an_explained_pull_tells_of_every_request),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
