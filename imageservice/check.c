@@ -144,7 +144,7 @@ change_layer(struct check *c, const struct layer_record *layer, const char *tree
     }
     now->damaged = tree == NULL;
     if (tree)
-        (void)strcpy(now->tree, tree);
+        memcpy(now->tree, tree, TREE_DIGEST_SIZE);
     index_refresh_images(next, &c->images->pinned);
     return images_publish(c->images, next, false, err);
 }
