@@ -144,7 +144,7 @@ change_layer(struct check *c, const struct layer_record *layer, const char *tree
     }
     now->damaged = tree == NULL;
     if (tree)
-        (void)strcpy(now->tree, tree);
+        memcpy(now->tree, tree, TREE_DIGEST_SIZE);
     index_refresh_images(next, &c->images->pinned);
     return images_publish(c->images, next, false, err);
 }
@@ -175,6 +175,13 @@ judge_layer(struct check *c, const struct image_record *record, const struct lay
     return layer->damaged ? 0 : record_layer(c, layer, NULL, err);
 }
 
+static bool
+is_known(const struct check *c, const char *directory)
+{
+    cleanup(index_unrefp) struct index *now = images_index(c->images);
+    return index_has_directory(now, directory);
+}
+
 /* Held meanwhile: what goes away while it is read looks damaged. */
 static int
 check_layer(struct check *c, const struct image_record *record, const struct layer_record *layer, struct error *err)
@@ -183,7 +190,7 @@ check_layer(struct check *c, const struct image_record *record, const struct lay
     struct error gone;
     strv_add(&held, layer->name);
     c->checked->objects++;
-    if (!layer->damaged && images_hold(c->images, &held, c->holder, &gone) < 0 && !index_has_directory(c->images->index, layer->name))
+    if (!layer->damaged && images_hold(c->images, &held, c->holder, &gone) < 0 && !is_known(c, layer->name))
         return 0; /* removed with its image since we began */
     int result = judge_layer(c, record, layer, err);
     images_unhold(c->images, c->holder);

@@ -116,7 +116,7 @@ place_layer(struct commit *c, struct arrived *layer, struct error *err)
         return error_set(err, ERR_INTERNAL, "layer %s is neither here nor arrived", layer->chain_id);
     c->mended = c->mended || there;
     struct layer_record record = {.chain_id = (char *)(uintptr_t)layer->chain_id, .bytes = layer->bytes, .inodes = layer->inodes};
-    (void)strcpy(record.tree, layer->tree); /* was found valid */
+    memcpy(record.tree, layer->tree, TREE_DIGEST_SIZE); /* was found valid */
     const char *name = index_add_layer(c->next, &record);
     if (renameat(c->session, layer->incoming, c->images->layers_dir, name) < 0)
         return error_errno(err, errno, "move layer %s to layers/%s", layer->chain_id, name);

@@ -77,7 +77,7 @@ load_layer(int layers_dir, struct index *index, const json_t *object, struct err
     struct layer_record layer = {.bytes = (uint64_t)bytes, .inodes = (uint64_t)inodes};
     const char *tree = json_string_value(json_object_get(object, "tree"));
     if (tree && tree_digest_valid(tree))
-        (void)strcpy(layer.tree, tree);
+        memcpy(layer.tree, tree, TREE_DIGEST_SIZE);
     bool gone = fstatat(layers_dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode);
     if (gone)
         log_warn("the directory of a layer is gone; the next pull of an image that has it brings it again", "layer", chain, "directory", name);

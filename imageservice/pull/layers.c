@@ -190,7 +190,7 @@ shared_layer_tree(struct shared_layer *layer, char out[TREE_DIGEST_SIZE], struct
 {
     (void)pthread_mutex_lock(&layer->settling);
     int result = *layer->tree ? 0 : tree_digest(layer_root(layer->layer), false, NULL, layer->tree, err);
-    (void)strcpy(out, layer->tree);
+    memcpy(out, layer->tree, TREE_DIGEST_SIZE);
     (void)pthread_mutex_unlock(&layer->settling);
     return result;
 }

@@ -288,6 +288,15 @@ start_puller(void)
     return pid;
 }
 
+/* Its crisp-pull, if one runs at that moment; crispd goes on. */
+static void
+kill_helper(pid_t pid)
+{
+    cleanup_free char *line = str_printf("cat /proc/%d/task/*/children | xargs -r kill -9 2>/dev/null; true", (int)pid);
+    run(line);
+    (void)usleep((useconds_t)(random() % 100000));
+}
+
 static void
 kill_puller(pid_t pid)
 {
@@ -340,7 +349,9 @@ deaths_at_any_moment_leave_only_whole_images(void **state)
         images = NULL;
         pid_t puller = start_puller();
         (void)usleep(60000 + (useconds_t)(random() % 400000));
-        if (round % 3 > 0)
+        if (round % 2)
+            kill_helper(puller);
+        if (round % 3)
             cut_the_power();
         kill_puller(puller);
         unmount_disk();
