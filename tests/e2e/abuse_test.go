@@ -483,7 +483,7 @@ func TestTheDiskWasFullAndICouldNotEvenRemoveAnImage(t *testing.T) {
 	_, err = p.tryCreate(t, containerConfig("second", "true"))
 	fails(t, err, is(codes.ResourceExhausted), "No space left on device")
 	_, err = image.PullImage(soon(t), &cri.PullImageRequest{Image: spec(other)})
-	fails(t, err, is(codes.ResourceExhausted), "No space left on device")
+	fails(t, err, is(codes.ResourceExhausted), "are free")
 	must(image.RemoveImage(soon(t), &cri.RemoveImageRequest{Image: spec(name)}))(t)
 	if imageStatus(t, name) != nil {
 		t.Error("the image that was removed is there")
