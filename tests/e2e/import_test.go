@@ -42,7 +42,7 @@ func jsonOf(t *testing.T, value any) []byte { t.Helper(); return must(json.Marsh
 
 type object = map[string]any
 
-func descriptorOf(data []byte, more object) object {
+func pointTo(data []byte, more object) object {
 	d := object{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digestOf(data), "size": len(data)}
 	for key, value := range more {
 		d[key] = value
@@ -121,7 +121,7 @@ func importFile(t *testing.T, data []byte, arguments ...string) string {
 func TestImportKinds(t *testing.T) {
 	leaveNothing(t)
 	m := newImage(t, 1<<20)
-	index := indexOf(t, descriptorOf(m.manifest, named("example.test/made:1")))
+	index := indexOf(t, pointTo(m.manifest, named("example.test/made:1")))
 	docker, oci := saved(t, []string{"example.test/made:1"}, m), layout(t, index, m.manifest, m.config, m.layer)
 	kinds := map[string][]byte{
 		"docker-archive": docker, "docker-archive gzip": gzipped(docker), "docker-archive zstd": filter(t, docker, "zstd", "-q", "-c"),
@@ -178,10 +178,10 @@ func TestImportOfOnePlatformOfMany(t *testing.T) {
 	leaveNothing(t)
 	m, other := newImage(t, 4096), newImage(t, 8192)
 	index := indexOf(t,
-		descriptorOf(other.manifest, object{"platform": object{"os": "linux", "architecture": "arm64"}}),
-		descriptorOf(m.manifest, object{"platform": object{"os": "linux", "architecture": "amd64"}}),
-		descriptorOf([]byte("nowhere"), object{"platform": object{"os": "linux", "architecture": "s390x"}}))
-	top := descriptorOf(index, named("example.test/many:1"))
+		pointTo(other.manifest, object{"platform": object{"os": "linux", "architecture": "arm64"}}),
+		pointTo(m.manifest, object{"platform": object{"os": "linux", "architecture": "amd64"}}),
+		pointTo([]byte("nowhere"), object{"platform": object{"os": "linux", "architecture": "s390x"}}))
+	top := pointTo(index, named("example.test/many:1"))
 	top["mediaType"] = "application/vnd.oci.image.index.v1+json"
 	importFile(t, layout(t, indexOf(t, top), index, m.manifest, m.config, m.layer))
 	got := imageStatus(t, "example.test/many:1")
@@ -202,7 +202,7 @@ func TestImportOfSeveralImages(t *testing.T) {
 	}
 	removeImage(t, "example.test/a:1")
 	removeImage(t, "b")
-	index := indexOf(t, descriptorOf(a.manifest, named("example.test/a:1")), descriptorOf(a.manifest, named("example.test/a:2")), descriptorOf(c.manifest, nil))
+	index := indexOf(t, pointTo(a.manifest, named("example.test/a:1")), pointTo(a.manifest, named("example.test/a:2")), pointTo(c.manifest, nil))
 	said = importFile(t, layout(t, index, a.manifest, a.config, a.layer, c.manifest, c.config, c.layer))
 	if said != "example.test/a:1\nexample.test/a:2\n"+c.configDigest+"\n" {
 		t.Errorf("crispctl said %q", said)
@@ -235,7 +235,7 @@ func TestImportOfBadArchives(t *testing.T) {
 	good, m := newImage(t, 100000), newImage(t, 200000)
 	whole := saved(t, []string{"example.test/bad:1"}, m)
 	oci := func(blobs ...archived) []byte {
-		index := indexOf(t, descriptorOf(good.manifest, named("example.test/good:1")), descriptorOf(m.manifest, named("example.test/bad:1")))
+		index := indexOf(t, pointTo(good.manifest, named("example.test/good:1")), pointTo(m.manifest, named("example.test/bad:1")))
 		files := []archived{{"oci-layout", []byte("{}")}, {"index.json", index}, blob(good.manifest), blob(good.config), blob(good.layer)}
 		return tarOf(t, append(files, blobs...)...)
 	}
