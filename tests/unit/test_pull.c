@@ -1309,10 +1309,10 @@ an_explained_pull_tells_of_every_request(void **state)
     cleanup_strv struct strv account = {0}, failed = {0};
     cleanup_free char *id = put("told", one, NULL), *pulled = images_pull_explained(images, at("told"), NULL, NULL, &account, &err);
     assert_string_equal(pulled, id);
-    assert_int_equal(account.count, 5); /* the registry, manifest, configuration, what is here, layer */
+    assert_int_equal(account.count, 6); /* the registry, manifest, configuration, what is here, layer, policy */
     assert_non_null(strstr(account.items[1], "manifests/latest: the registry itself, host 1 of 1; plain HTTP; without credentials; it answers 200"));
     assert_null(images_pull_explained(images, at("nothing"), NULL, NULL, &failed, &err));
-    assert_int_equal(failed.count, 2);
+    assert_int_equal(failed.count, 3);
     assert_non_null(strstr(failed.items[1], "it answers 404"));
 }
 
