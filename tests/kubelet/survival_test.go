@@ -37,10 +37,23 @@ containers: [{name: main, command: [sleep, "1000"], volumeMounts: [{name: v, mou
 	} {
 		pods = append(pods, startNamed(t, fmt.Sprintf("%s-%d", podName(t), i), spec))
 	}
+	removeTogether(t, pods)
 	for _, p := range pods {
 		p.becomesReady()
 	}
 	return pods
+}
+
+// removeTogether takes the pods down at the end of the test, all at once: one after the other each takes its seconds.
+func removeTogether(t *testing.T, pods []*pod) {
+	t.Cleanup(func() {
+		for _, p := range pods {
+			_ = os.Remove(p.file)
+		}
+		for _, p := range pods {
+			eventually(t, 2*patience, p.name+" stopped", func() bool { return p.find() == nil && p.stopped() })
+		}
+	})
 }
 
 // containersOf gives what a restart of anything must leave as it is: each container's id and how often it was started.
@@ -128,6 +141,37 @@ func TestCrispdRestartsUnderRunningPods(t *testing.T) {
 	}
 	unchanged(t, pods, before)
 	must(pods[1].exec("other", "true"))(t)
+}
+
+// For a minute crispd is killed every few seconds under 30 pods with probes, some of which end again and again: at the end every
+// pod is as its manifest says, and no container was started again that need not be.
+func TestCrispdIsKilledAgainAndAgain(t *testing.T) {
+	var steady, restless []*pod
+	for i := range 30 {
+		if i%6 == 5 {
+			restless = append(restless, startNamed(t, fmt.Sprintf("restless-%d", i), `containers: [{name: main, command: [sh, -c, sleep 5; exit 3]}]`))
+			continue
+		}
+		steady = append(steady, startNamed(t, fmt.Sprintf("steady-%d", i), `
+containers: 
+- name: main
+  command: [sleep, "1000"]
+  livenessProbe: {exec: {command: ["true"]}, periodSeconds: 2, timeoutSeconds: 10}
+  readinessProbe: {exec: {command: ["true"]}, periodSeconds: 2, timeoutSeconds: 10}`))
+	}
+	for _, p := range steady {
+		p.becomesReady()
+	}
+	removeTogether(t, append(steady, restless...))
+	before := containersOf(steady)
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(3 * time.Second) {
+		killCrispd(t)
+	}
+	unchanged(t, steady, before)
+	for _, p := range restless {
+		count := container(p.status(), "main").RestartCount
+		p.becomes("started again once more", func(s v1.PodStatus) bool { return container(s, "main").RestartCount > count })
+	}
 }
 
 // crispd dies while pods start: each becomes Ready all the same, and has no container more than it needs running.
