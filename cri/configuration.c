@@ -102,7 +102,8 @@ const struct config_key configuration_keys[] = {
     LIST("security", "masked_paths", security.masked_paths,
          "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi /proc/timer_list "
          "/proc/timer_stats /sys/devices/virtual/powercap /sys/firmware",
-         "What a container does not see if its request names neither masked nor read-only paths."),
+         "What a container does not see if its request names neither masked nor read-only paths, and its pod has no user namespace "
+         "(a kubelet names none for `procMount: Unmasked`, which wants one)."),
     LIST("security", "readonly_paths", security.readonly_paths, "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger",
          "What such a container cannot write to."),
     LIST("security", "cdi_dirs", security.cdi_dirs, "/etc/cdi /var/run/cdi",

@@ -24,6 +24,13 @@ count_containers(const struct runtime *rt, const struct pod *pod)
     return count;
 }
 
+static int
+newest_first(const void *a, const void *b)
+{
+    const struct container_status *left = a, *right = b;
+    return (left->created_ns < right->created_ns) - (left->created_ns > right->created_ns);
+}
+
 /* With the lock held. */
 static void
 take(struct runtime *rt, const struct pod *pod, struct pod_snapshot *out)
@@ -35,6 +42,7 @@ take(struct runtime *rt, const struct pod *pod, struct pod_snapshot *out)
     HASH_ITER (by_id, rt->containers_by_id, c, next)
         if (c->pod == pod && c->phase != CONTAINER_PHASE_MAKING && c->phase != CONTAINER_PHASE_REMOVED)
             container_fill_status(c, &out->containers[out->container_count++]);
+    qsort(out->containers, out->container_count, sizeof *out->containers, newest_first);
 }
 
 int

@@ -11,6 +11,7 @@
 #include "runtime/container_exit.h"
 #include "runtime/container_spec.h"
 #include "runtime/container_steps.h"
+#include "runtime/idmap.h"
 #include "runtime/objects.h"
 #include "runtime/pod_steps.h"
 #include "runtime/records.h"
@@ -150,11 +151,13 @@ create_or_join(struct runtime *rt, struct pod *pod, struct container_config *con
     return result;
 }
 
-/* What the request leaves to the node. A kubelet names masked and read-only paths itself, but for pods that shall see them. */
+/* What the request leaves to the node. A kubelet names masked and read-only paths itself, but for `procMount: Unmasked`, which
+ * Kubernetes allows in user namespaces only; whoever else names none has forgotten them. */
 static int
-complete_config(const struct runtime *rt, struct container_config *config, struct error *err)
+complete_config(const struct runtime *rt, const struct pod *pod, struct container_config *config, struct error *err)
 {
-    if (config->masked_paths.count == 0 && config->readonly_paths.count == 0) {
+    bool none = config->masked_paths.count == 0 && config->readonly_paths.count == 0;
+    if (none && !idmap_is_set(&pod->config->userns)) {
         strv_copy(&config->masked_paths, &rt->options.masked_paths);
         strv_copy(&config->readonly_paths, &rt->options.readonly_paths);
     }
@@ -168,7 +171,7 @@ container_create(struct runtime *rt, struct container_config *config, char id[ID
 {
     fields_fill(&container_config_fields, config);
     struct pod *pod = pod_get(rt, config->pod_id, err);
-    if (!pod || complete_config(rt, config, err) < 0 || validate_container(config, pod->config, err) < 0) {
+    if (!pod || complete_config(rt, pod, config, err) < 0 || validate_container(config, pod->config, err) < 0) {
         if (pod)
             pod_put(rt, pod);
         error_prefix(err, "container %.128s", str_empty(config->name) ? "without a name" : config->name);

@@ -232,7 +232,7 @@ struct container_status {
 struct pod_snapshot {
     int64_t time_ns; /* wall clock, but later than that of any snapshot or change before */
     struct pod_status pod;
-    struct container_status *containers;
+    struct container_status *containers; /* newest first: with EventedPLEG a kubelet takes the first of a name for the last that was started */
     size_t container_count;
 };
 

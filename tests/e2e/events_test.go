@@ -107,6 +107,29 @@ func TestEventsOfAPodsLife(t *testing.T) {
 	}
 }
 
+// A kubelet that listens takes the first status of a name for that of the last attempt: it does not sort what PodSandboxStatus says.
+func TestEventsHaveTheNewestContainerFirst(t *testing.T) {
+	leaveNothing(t)
+	l := listen(t)
+	p := newPod(t)
+	var last *container
+	for attempt := range uint32(4) {
+		config := containerConfig("main", shell("exit 7")...)
+		config.Metadata.Attempt = attempt
+		last = p.create(t, config)
+		last.start(t)
+		l.hears(t, last.id, "created started stopped")
+	}
+	now := must(runtime.PodSandboxStatus(soon(t), &cri.PodSandboxStatusRequest{PodSandboxId: p.id}))(t)
+	for what, statuses := range map[string][]*cri.ContainerStatus{"event": l.last(last.id).ContainersStatuses, "status": now.ContainersStatuses} {
+		for i, status := range statuses {
+			if len(statuses) != 4 || status.Metadata.Attempt != uint32(3-i) {
+				t.Errorf("the pod's %s has attempt %d as number %d of %d", what, status.Metadata.Attempt, i, len(statuses))
+			}
+		}
+	}
+}
+
 // A container that somebody kills is told of as quickly as one that is stopped; so is a pod whose monitor dies.
 func TestEventsOfDeaths(t *testing.T) {
 	leaveNothing(t)

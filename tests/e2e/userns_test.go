@@ -48,6 +48,8 @@ func TestUserNamespaceOwnsWhatThePodSees(t *testing.T) {
 	c := p.sleeper(t, "main")
 	c.says(t, "cat /proc/self/uid_map /proc/self/gid_map | tr -s ' '", " 0 300000 65536\n 0 300000 65536\n")
 	c.says(t, "id -u; id -g; hostname", "0\n0\nmapped\n")
+	// Its request names no path to mask, as a kubelet's for procMount: Unmasked.
+	c.says(t, "grep -c ' /proc/' /proc/self/mounts || true", "0\n")
 	// The image's files, what was made on the way, and the pod's own files are root's.
 	c.says(t, "stat -c %u:%g / /bin/busybox /etc /etc/hosts /etc/hostname /etc/resolv.conf /dev /dev/null /dev/shm /dev/pts /dev/pts/ptmx /dev/mqueue | sort | uniq -c | tr -s ' '", " 12 0:0\n")
 	c.says(t, "echo 10.9.8.7 other >>/etc/hosts && tail -n 1 /etc/hosts; echo shared >/dev/shm/x; cat /dev/shm/x; echo x >/dev/null", "10.9.8.7 other\nshared\n")
