@@ -11,7 +11,7 @@ images_import(struct images *images, const struct images_import *import, const s
 {
     cleanup_free char *name = NULL;
     if (!str_empty(import->name))
-        name = TRY_PTR(reference_normalize(import->name, err));
+        name = TRY_PTR(images_name_to_give(import->name, err));
     struct archive_work work = {.archive = import->archive, .request = -1, .name = name, .digests = import->digests};
     return pulls_work(images->pulls, &work, cancel, ids, err) < 0 ? error_prefix(err, "import the archive") : 0;
 }

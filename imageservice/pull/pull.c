@@ -588,8 +588,11 @@ add_parts(struct pull *import, struct bundle_images *images, struct error *err)
 {
     if (*import->reference && images->count > 1)
         return error_set(err, ERR_INVALID, "it holds %zu images, and %s can be the name of one only", images->count, import->reference);
-    for (size_t i = 0; i < images->count; i++)
+    size_t configs = 0;
+    for (size_t i = 0; i < images->count; i++) {
         TRY(add_part(import, &images->items[i], err));
+        TRY(bundle_count_document(&configs, import->active->config.length, err));
+    }
     return 0;
 }
 

@@ -255,6 +255,16 @@ func TestImportOfBadArchives(t *testing.T) {
 	importFails(t, saved(t, []string{"not a name"}, m), "not a name")
 	importFails(t, tarOf(t, archived{"manifest.json", []byte(`[{"Config":"../../etc/passwd","Layers":[]}]`)}), "../../etc/passwd, which is not in the archive")
 	importFails(t, tarOf(t, archived{"manifest.json", []byte(`{"a":1}`)}), "no list")
+	stolen := "docker.io/library/busybox@" + digestOf([]byte("another image"))
+	importFails(t, saved(t, []string{stolen}, m), "calls an image "+stolen+", whose digest is sha256:")
+	importFails(t, layout(t, indexOf(t, descriptorOf(m.manifest, named(stolen))), m.manifest, m.config, m.layer), "calls an image "+stolen+", whose digest is "+digestOf(m.manifest))
+	var many []object
+	blobs := [][]byte{m.config, m.layer}
+	for i := 0; i < 5; i++ {
+		annotated := bytes.Replace(m.manifest, []byte("{"), []byte(fmt.Sprintf(`{"annotations":{"n":"%d%s"},`, i, strings.Repeat("x", 7<<19))), 1)
+		many, blobs = append(many, descriptorOf(annotated, nil)), append(blobs, annotated)
+	}
+	importFails(t, layout(t, indexOf(t, many...), blobs...), "larger than 16 MiB in all")
 	if got := imageStatus(t, "example.test/good:1"); got != nil {
 		t.Errorf("of a bad archive there is %v", got)
 	}
@@ -515,5 +525,20 @@ func TestImageTag(t *testing.T) {
 		if err == nil || !strings.HasPrefix(said, "crispctl: image ") {
 			t.Errorf("tag %v: %v: %q", bad, err, said)
 		}
+	}
+}
+
+// A name with a digest is the archive's to give where the digest is the image's own; nobody else gives one.
+func TestImportOfNamesByDigest(t *testing.T) {
+	leaveNothing(t)
+	m := newImage(t, 1000)
+	name := "example.test/made@" + digestOf(m.manifest)
+	if said := importFile(t, layout(t, indexOf(t, descriptorOf(m.manifest, named(name))), m.manifest, m.config, m.layer)); said != name+"\n" {
+		t.Errorf("crispctl said %q", said)
+	}
+	removeImage(t, name)
+	said, err := tryCommand("crispctl", "image", "import", inFile(t, saved(t, []string{"example.test/made:1"}, m)), "--name", name)
+	if err == nil || !strings.Contains(said, "ends in a tag, not in a digest") {
+		t.Errorf("--name %s: %v: %q", name, err, said)
 	}
 }
