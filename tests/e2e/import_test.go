@@ -542,3 +542,36 @@ func TestImportOfNamesByDigest(t *testing.T) {
 		t.Errorf("--name %s: %v: %q", name, err, said)
 	}
 }
+
+// What stands where an archive shall be written is replaced only where it is a file; an export that is interrupted leaves none.
+func TestExportMistakes(t *testing.T) {
+	leaveNothing(t)
+	m, dir, name := newImage(t, 50<<20), t.TempDir(), "example.test/mistakes:1"
+	importFile(t, saved(t, []string{name}, m))
+	t.Cleanup(func() { removeImage(t, name) })
+	if err := syscall.Mknod(dir+"/null", syscall.S_IFCHR|0o666, 1<<8|3); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, dir + "/null", ""} {
+		said, err := tryCommand("crispctl", "image", "export", "-o", path, name)
+		if err == nil || said != "crispctl: --output wants the name of a file, which “"+path+"” is not\n" {
+			t.Errorf("export to %q: %v: %q", path, err, said)
+		}
+	}
+	said, err := tryCommand("sh", "-c", "crispctl image export "+name+" >&-")
+	if err == nil || !strings.Contains(said, "is no file, pipe or socket") {
+		t.Errorf("export to a closed stdout: %v: %q", err, said)
+	}
+	program := exec.Command("crispctl", "image", "export", "-o", dir+"/interrupted", name)
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, "the file begun", func() bool { return len(must(os.ReadDir(dir))(t)) == 2 })
+	_ = program.Process.Signal(syscall.SIGTERM)
+	if err := program.Wait(); err == nil {
+		t.Skip("the export was done before it could be interrupted")
+	}
+	if left := must(os.ReadDir(dir))(t); len(left) != 1 {
+		t.Errorf("the interrupted export left %v", left)
+	}
+}
