@@ -445,6 +445,17 @@ func TestImportDirectory(t *testing.T) {
 	if imageStatus(t, "example.test/a:1") != nil {
 		t.Error("what has not changed was imported again")
 	}
+	killCrispd(t)
+	for _, index := range must(filepath.Glob(rootDir + "/images/index.json*"))(t) {
+		if err := os.WriteFile(index, []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	startCrispd(t)
+	eventually(t, 10*time.Second, "a imported again after the index was lost", is("example.test/a:1", a.configDigest))
+	eventually(t, 10*time.Second, "c imported again after the index was lost", is("example.test/c:2", b.configDigest))
+	command(t, "crispctl", "image", "gc")
+	removeImage(t, "example.test/a:1")
 	removeImage(t, "example.test/c:2")
 }
 
