@@ -586,3 +586,25 @@ func TestExportMistakes(t *testing.T) {
 		t.Errorf("the interrupted export left %v", left)
 	}
 }
+
+// What an archive is unpacked into leaves the disk what a layer would leave it. The disk is one of 26 GiB that has hardly a byte in it.
+func TestImportThatWouldFillTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	disk, incoming := filepath.Join(dir, "disk"), rootDir+"/images/incoming"
+	archive := inFile(t, gzipped(tarOf(t, archived{"zeros", make([]byte, 400<<20)})))
+	command(t, "truncate", "-s", "26G", disk)
+	command(t, "mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1", disk)
+	killCrispd(t)
+	t.Cleanup(func() { killCrispd(t); command(t, "umount", incoming); startCrispd(t) })
+	command(t, "mount", "-o", "loop", disk, incoming)
+	startCrispd(t) // which sweeps there
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(incoming, &fs); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "fallocate", "-l", fmt.Sprint(int64(fs.Bavail)*fs.Bsize-300<<20), incoming+"/rest")
+	said, err := tryCommand("crispctl", "image", "import", archive)
+	if err == nil || !strings.Contains(said, "the disk is full but for 2") || strings.Count(said, "\n") != 1 {
+		t.Errorf("import: %v: %q", err, said)
+	}
+}
