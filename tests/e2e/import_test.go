@@ -455,6 +455,7 @@ func TestImportDirectory(t *testing.T) {
 	eventually(t, 10*time.Second, "a imported again after the index was lost", is("example.test/a:1", a.configDigest))
 	eventually(t, 10*time.Second, "c imported again after the index was lost", is("example.test/c:2", b.configDigest))
 	command(t, "crispctl", "image", "gc")
+	pull(t, busybox) // which other tests find here
 	removeImage(t, "example.test/a:1")
 	removeImage(t, "example.test/c:2")
 }
@@ -537,6 +538,36 @@ func TestImageTag(t *testing.T) {
 			t.Errorf("tag %v: %v: %q", bad, err, said)
 		}
 	}
+}
+
+// An image of as many layers as can be is told of in one message; one of too many names is refused before anything of its archive is there.
+func TestImportOfManyLayersAndNames(t *testing.T) {
+	leaveNothing(t)
+	var files []archived
+	var layers, ids []string
+	for i := 0; i < 400; i++ {
+		data := tarOf(t, archived{fmt.Sprint(i), []byte(fmt.Sprint(i))})
+		files, layers, ids = append(files, archived{fmt.Sprint(i), data}), append(layers, fmt.Sprint(i)), append(ids, digestOf(data))
+	}
+	config := jsonOf(t, object{"architecture": "amd64", "os": "linux", "config": object{}, "rootfs": object{"type": "layers", "diff_ids": ids}})
+	files = append(files, archived{"config", config}, archived{"manifest.json", jsonOf(t, []object{{"Config": "config", "RepoTags": []string{"example.test/layers:1"}, "Layers": layers}})})
+	if said := importFile(t, tarOf(t, files...), "--digests"); said != "example.test/layers:1\n" {
+		t.Errorf("crispctl said %q", said)
+	}
+	removeImage(t, "example.test/layers:1")
+	a, b := newImage(t, 1000), newImage(t, 2000)
+	index := []object{descriptorOf(a.manifest, named("example.test/good:1"))}
+	for i := 0; i < 399; i++ {
+		index = append(index, descriptorOf(b.manifest, named(fmt.Sprintf("example.test/%s:%d", strings.Repeat("x", 100), i))))
+	}
+	importFails(t, layout(t, indexOf(t, index...), a.manifest, a.config, a.layer, b.manifest, b.config, b.layer), "gives an image 400 names", "above 16 KiB")
+	if got := imageStatus(t, "example.test/good:1"); got != nil {
+		t.Errorf("of a bad archive there is %v", got)
+	}
+	if said := importFile(t, saved(t, []string{"example.test/same:1", "example.test/same:1"}, a, b)); said != "example.test/same:1\n" {
+		t.Errorf("of two images of one name crispctl said %q", said)
+	}
+	removeImage(t, "example.test/same:1")
 }
 
 // A name with a digest is the archive's to give where the digest is the image's own; nobody else gives one.
