@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 
-enum { MESSAGE_MAX = 65536, MESSAGE_FDS_MAX = 8, MESSAGE_VERSION = 1 };
+enum { MESSAGE_MAX = 96 << 10, MESSAGE_FDS_MAX = 8, MESSAGE_VERSION = 1 };
 
 struct message {
     uint16_t type;   /* of the protocol's own enum */

@@ -81,7 +81,9 @@ admin_import_images(struct call *call, const void *request, void *response, stru
     TRY(images_import(call->services->images, &import, call->cancel, &ids, err));
     out->images = answer_list(call, ids.count);
     for (size_t i = 0; i < ids.count; i++) {
-        const struct image *image = TRY_PTR(images_find(call->services->images, ids.items[i], err));
+        const struct image *image = images_find(call->services->images, ids.items[i], NULL);
+        if (!image)
+            continue; /* removed since, or its only name went to a later one of the archive */
         call_defer(call, release_image, (void *)(uintptr_t)image);
         out->images[out->n_images++] = named_image_write(call, image);
     }

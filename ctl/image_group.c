@@ -1,5 +1,6 @@
 /* crispctl image …: what CRI has no words for, by crisp's own rpcs. */
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -101,6 +102,16 @@ static const struct command command_import = {
     .run = import,
 };
 
+static char *half; /* of an archive: where it is written, to the process' end */
+
+static void
+give_up(int number)
+{
+    (void)unlink(half);
+    (void)signal(number, SIG_DFL);
+    (void)raise(number);
+}
+
 /* In one piece or not at all: beside FILE, then renamed. */
 static int
 finish(const char *temporary, const char *path, int result, struct error *err)
@@ -135,14 +146,26 @@ export_to(struct ctl *ctl, int fd, struct error *err)
     return 0;
 }
 
+/* What the archive will be renamed over: another file at most, never a device, a pipe or a directory. */
+static int
+check_output(const char *path, struct error *err)
+{
+    struct stat st;
+    bool taken = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+    return !*path || taken ? error_set(err, ERR_INVALID, "--output wants the name of a file, which “%s” is not", path) : 0;
+}
+
 static int export(struct ctl *ctl, struct error *err)
 {
     const char *path = args_value(&ctl->args, "output");
     if (!path)
         return export_to(ctl, STDOUT_FILENO, err);
-    cleanup_free char *temporary = str_printf("%s.crispctl-%ld", path, (long)getpid());
-    cleanup_close int fd = TRY(file_open(AT_FDCWD, temporary, O_WRONLY | O_CREAT | O_EXCL, 0644, err));
-    return finish(temporary, path, export_to(ctl, fd, err), err);
+    TRY(check_output(path, err));
+    half = str_printf("%s.crispctl-%ld", path, (long)getpid());
+    (void)signal(SIGINT, give_up);
+    (void)signal(SIGTERM, give_up);
+    cleanup_close int fd = TRY(file_open(AT_FDCWD, half, O_WRONLY | O_CREAT | O_EXCL, 0644, err));
+    return finish(half, path, export_to(ctl, fd, err), err);
 }
 
 static const struct command command_export = {

@@ -1,6 +1,8 @@
 /* crispctl: a small client for a machine that runs crisp. It speaks CRI, so it also works with other runtimes. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl/command.h"
 
@@ -147,9 +149,21 @@ find_command(char *argv[], int *at, bool *help, struct error *err)
     return child;
 }
 
+/* Where one is closed the next file to be opened would stand for it: an archive for stdout would go to crispd's socket. */
+static void
+open_standard_fds(void)
+{
+    int fd;
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO) {
+    }
+    if (fd >= 0)
+        (void)close(fd);
+}
+
 int
 main(int argc, char *argv[])
 {
+    open_standard_fds();
     struct globals globals = {0};
     struct error err = {0};
     if (argc > 1 && (str_eq(argv[1], "--help") || str_eq(argv[1], "-h")))

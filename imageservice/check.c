@@ -87,6 +87,14 @@ verify_blob(const struct check *c, const char *digest, struct error *err)
     return str_eq(got, digest) ? 0 : error_set(err, ERR_INTERNAL, "it has digest %s", got);
 }
 
+/* An image that was removed since we began is not damaged, and shall not be pulled again. */
+static bool
+is_gone(const struct check *c, const struct image_record *record)
+{
+    cleanup(index_unrefp) struct index *now = images_index(c->images);
+    return !index_find_id(now, record->image.id);
+}
+
 static int
 check_document(struct check *c, const struct image_record *record, const char *kind, const char *digest, struct error *err)
 {
@@ -98,7 +106,8 @@ check_document(struct check *c, const struct image_record *record, const char *k
         *err = why;
         return -1;
     }
-    add_damage(c, record, kind, digest, false, &why);
+    if (!is_gone(c, record))
+        add_damage(c, record, kind, digest, false, &why);
     return 0;
 }
 

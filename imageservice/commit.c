@@ -142,7 +142,9 @@ read_names(struct commit *c, const struct message *done, struct error *err)
     size_t cursor = 0, length;
     for (const char *name; (name = message_next(done, PULL_REFERENCE, &cursor, &length));) {
         cleanup_free char *text = str_ndup(name, length), *normal = reference_normalize(text, err);
-        if (!normal || !str_eq(normal, text))
+        const char *at = normal ? strchr(normal, '@') : NULL;
+        bool true_digest = !at || str_eq(at + 1, c->repo_digest) || str_eq(at + 1, c->manifest_digest);
+        if (!normal || !str_eq(normal, text) || !true_digest)
             return error_set(err, ERR_INTERNAL, "crisp-pull's message is malformed");
         strv_add(&c->gained, normal);
     }

@@ -11,7 +11,7 @@ images_import(struct images *images, const struct images_import *import, const s
 {
     cleanup_free char *name = NULL;
     if (!str_empty(import->name))
-        name = TRY_PTR(reference_normalize(import->name, err));
+        name = TRY_PTR(images_name_to_give(import->name, err));
     struct archive_work work = {.archive = import->archive, .request = -1, .name = name, .digests = import->digests};
     return pulls_work(images->pulls, &work, cancel, ids, err) < 0 ? error_prefix(err, "import the archive") : 0;
 }
@@ -29,9 +29,12 @@ strings(const struct strv *list)
 static json_t *
 describe(struct images *images, const char *reference, struct strv *held, struct error *err)
 {
-    const struct image *image = images_find(images, reference, err);
-    if (!image)
+    const struct image *image = TRY_PTR_OR_NULL(images_find(images, reference, err));
+    if (image->config.is_artifact) { /* its configuration is not kept */
+        image_release(image);
+        (void)error_set(err, ERR_PRECONDITION, "%s is an artifact: images can be exported, artifacts not", reference);
         return NULL;
+    }
     cleanup_free char *name = reference_normalize(reference, NULL);
     cleanup_strv struct strv one = {0};
     bool by_tag = name && strv_has(&image->repo_tags, name);

@@ -52,6 +52,9 @@ int images_publish(struct images *images, struct index *next, bool sweep, struct
 /* Of a copy that nobody else has yet: take these names from whoever has them; an image goes with its last one. */
 void images_take_names_away(const struct images *images, struct index *next, const struct strv *names);
 
+/* The name in full. NULL with ERR_INVALID for one that ends in a digest: what that means nobody can decide. The caller frees. */
+char *images_name_to_give(const char *name, struct error *err);
+
 /* Whom nobody needs, for garbage.c, which takes the lock no more than they do. `writing` is held. */
 bool images_layer_is_unneeded(struct images *images, const struct layer_record *layer);
 bool images_blob_is_needed(const struct images *images, const char *digest);

@@ -47,11 +47,13 @@ list_names(const char *path, struct strv *names, struct error *err)
     return 0;
 }
 
+/* With the index the images were lost, too. */
 static void
-load_record(const struct images *images, struct strv *lines)
+load_record(struct images *images, struct strv *lines)
 {
+    cleanup(index_unrefp) struct index *index = images_index(images);
     cleanup_free char *text = NULL;
-    if (file_read(images->images_dir, "imported", RECORD_MAX, &text, NULL, NULL) == 0)
+    if (!index->lost && file_read(images->images_dir, "imported", RECORD_MAX, &text, NULL, NULL) == 0)
         strv_split(lines, text, '\n', true);
 }
 

@@ -44,15 +44,20 @@ give_name(struct images *images, const char *reference, const char *name, struct
 }
 
 char *
+images_name_to_give(const char *name, struct error *err)
+{
+    char *normal = reference_normalize(name, err);
+    if (!normal || !strchr(normal, '@'))
+        return normal;
+    (void)error_set(err, ERR_INVALID, "image reference %s: a name to give ends in a tag, not in a digest", name);
+    free(normal);
+    return NULL;
+}
+
+char *
 images_tag(struct images *images, const char *reference, const char *name, struct error *err)
 {
-    cleanup_free char *normal = reference_normalize(name ? name : "", err);
-    if (!normal)
-        return NULL;
-    if (strchr(normal, '@')) {
-        (void)error_set(err, ERR_INVALID, "image reference %s: a name to give ends in a tag, not in a digest", name);
-        return NULL;
-    }
+    cleanup_free char *normal = TRY_PTR_OR_NULL(images_name_to_give(name ? name : "", err));
     (void)pthread_mutex_lock(&images->writing);
     int result = give_name(images, reference, normal, err);
     (void)pthread_mutex_unlock(&images->writing);

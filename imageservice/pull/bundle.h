@@ -20,8 +20,11 @@ struct bundle_image {
 
 struct bundle_images {
     struct bundle_image *items;
-    size_t count;
+    size_t count, bytes; /* of the manifests */
 };
+
+/* Add to a sum of manifests or of configurations; ERR_EXHAUSTED beyond LIMIT_BUNDLE_DOCUMENT_BYTES. */
+int bundle_count_document(size_t *sum, size_t length, struct error *err);
 
 /* See spool_open for `source` and `incoming`. ERR_INVALID for what is no tar or is cut short, ERR_EXHAUSTED beyond LIMIT_BUNDLE_ENTRIES. */
 struct bundle *bundle_open(int source, int incoming, const struct http_scope *scope, struct error *err);
@@ -30,7 +33,8 @@ void bundle_unref(struct bundle *bundle);
 CLEANUP_DEFINE(bundle_unrefp, struct bundle *, bundle_unref)
 
 /* Which images are in it that this machine runs. An index may lack what is for others; ERR_NOT_FOUND where nothing is left, ERR_INVALID for an
- * archive that contradicts itself or names an image in a way that is no name. Also on failure the caller frees what is in `out`. */
+ * archive that contradicts itself, names an image in a way that is no name, or by a digest that is not its own. Also on failure the caller frees what
+ * is in `out`. */
 int bundle_read_images(struct bundle *bundle, const struct http_scope *scope, struct bundle_images *out, struct error *err);
 void bundle_images_free(struct bundle_images *images);
 

@@ -27,6 +27,22 @@ bundle_images_free(struct bundle_images *images)
     *images = (struct bundle_images){0};
 }
 
+static int
+check_cancelled(const struct http_scope *scope, struct error *err)
+{
+    return atomic_load(&scope->cancelled) ? error_set(err, ERR_CANCELLED, "the import was cancelled") : 0;
+}
+
+int
+bundle_count_document(size_t *sum, size_t length, struct error *err)
+{
+    *sum += length;
+    return *sum > LIMIT_BUNDLE_DOCUMENT_BYTES
+               ? error_set(err, ERR_EXHAUSTED, "the archive's manifests or configurations are larger than %d MiB in all",
+                           LIMIT_BUNDLE_DOCUMENT_BYTES >> 20)
+               : 0;
+}
+
 static struct bundle_image *
 add_image(struct bundle_images *images)
 {
@@ -35,12 +51,17 @@ add_image(struct bundle_images *images)
     return &images->items[images->count++];
 }
 
+/* A digest in a name is a promise of what is behind it, and whoever made the archive must keep it. */
 static int
 add_name(struct bundle_image *image, const char *name, struct error *err)
 {
     cleanup_free char *normal = reference_normalize(name, err);
     if (!normal)
         return error_prefix(err, "the archive gives an image a name that is none");
+    const char *at = strchr(normal, '@');
+    if (at && !str_eq(at + 1, image->digest) && !str_eq(at + 1, image->manifest.digest))
+        return error_set(err, ERR_INVALID, "the archive calls an image %.300s, whose digest is %s", normal,
+                         *image->digest ? image->digest : image->manifest.digest);
     if (!strv_has(&image->names, normal))
         strv_add(&image->names, normal);
     return 0;
@@ -120,7 +141,7 @@ read_names(const json_t *descriptor, struct bundle_image *image, struct error *e
 }
 
 /* The same image under several names stands there several times. */
-static void
+static bool
 merge_last(struct bundle_images *images)
 {
     struct bundle_image *last = &images->items[images->count - 1];
@@ -131,8 +152,9 @@ merge_last(struct bundle_images *images)
         strv_copy(&image->names, &last->names);
         image_free(last);
         images->count--;
-        return;
+        return true;
     }
+    return false;
 }
 
 /* `at`: the descriptor as an index of its own, whose platform then decides as any index' does. */
@@ -151,12 +173,14 @@ read_descriptor(const struct bundle *bundle, const json_t *descriptor, const str
         return 0;
     }
     TRY(read_names(descriptor, image, err));
-    merge_last(images);
-    return 0;
+    if (merge_last(images))
+        return 0;
+    return bundle_count_document(&images->bytes, image->manifest.length, err);
 }
 
 static int
-read_layout(const struct bundle *bundle, const struct bundle_entry *index_json, struct bundle_images *images, struct error *err)
+read_layout(const struct bundle *bundle, const struct bundle_entry *index_json, const struct http_scope *scope, struct bundle_images *images,
+            struct error *err)
 {
     cleanup_json json_t *root = TRY_PTR(parse_file(bundle, index_json, "", "", err));
     cleanup_free char *text = json_dumps(root, JSON_COMPACT);
@@ -168,6 +192,7 @@ read_layout(const struct bundle *bundle, const struct bundle_entry *index_json, 
     if (!index.is_index)
         return error_set(err, ERR_INVALID, "index.json of the archive has no manifests");
     for (size_t i = 0; i < index.count; i++) {
+        TRY(check_cancelled(scope, err));
         struct manifest alone = {.is_index = true, .layers = &index.layers[i], .platforms = &index.platforms[i], .count = 1};
         if (read_descriptor(bundle, json_array_get(json_object_get(root, "manifests"), i), &alone, &machine, images, &reason) < 0) {
             *err = reason;
@@ -220,6 +245,7 @@ describe_layers(struct bundle *bundle, const json_t *item, const char *config, s
     if (names.count != diff_ids.count || names.count > MANIFEST_LAYERS_MAX)
         return error_set(err, ERR_INVALID, "manifest.json has %zu layers, the configuration %zu; at most %d can be", names.count, diff_ids.count,
                          MANIFEST_LAYERS_MAX);
+    TRY(check_cancelled(scope, err));
     for (size_t i = 0; i < names.count; i++)
         TRY(describe_layer(bundle, names.items[i], diff_ids.items[i], scope, out, err));
     return 0;
@@ -285,7 +311,7 @@ bundle_read_images(struct bundle *bundle, const struct http_scope *scope, struct
     const struct bundle_entry *layout = bundle_find(bundle, "oci-layout"), *index = bundle_find(bundle, "index.json");
     const struct bundle_entry *docker = bundle_find(bundle, "manifest.json");
     if (layout && index)
-        return read_layout(bundle, index, out, err);
+        return read_layout(bundle, index, scope, out, err);
     if (docker)
         return read_docker(bundle, docker, scope, out, err);
     return error_set(err, ERR_INVALID, "it is no archive of images: it has neither index.json with oci-layout, nor manifest.json");

@@ -14,6 +14,7 @@
 #include "imageservice/pull/export.h"
 #include "imageservice/pull/layer_inside.h"
 #include "imageservice/pull/limits.h"
+#include "imageservice/pull/spool.h"
 
 /* The first name of a file with several. */
 struct linked {
@@ -40,7 +41,7 @@ write_out(struct archive *archive, void *arg, const void *data, size_t length)
     struct tree *tree = arg;
     struct error err;
     digest_add(tree->digest, data, length);
-    if (file_write_all(tree->file, "the layer", data, length, &err) == 0)
+    if (spool_write(tree->file, data, length, &err) == 0)
         return (la_ssize_t)length;
     archive_set_error(archive, err.errnum ? err.errnum : EIO, "%s", err.message);
     return -1;

@@ -27,7 +27,9 @@ enum {
     LIMIT_BUNDLE_ENTRIES = 64 << 10,    /* files in an archive of images: 100 images of 400 layers, and their manifests */
     LIMIT_BUNDLE_NAMES_BYTES = 8 << 20, /* of all their names, which are kept in memory */
     LIMIT_BUNDLE_IMAGES = 400,
-    LIMIT_URLS = 4, /* of a layer that the registry hasn't */
+    LIMIT_BUNDLE_IMAGE_NAMES_BYTES = 16 << 10, /* of one image: beside its layers in one message */
+    LIMIT_BUNDLE_DOCUMENT_BYTES = 16 << 20,    /* of all their manifests, and of all their configurations, kept until the last image is whole */
+    LIMIT_URLS = 4,                            /* of a layer that the registry hasn't */
     RING_PACKED_BYTES = 512 << 10,
     RING_PLAIN_BYTES = 1 << 20,
 };

@@ -560,6 +560,17 @@ name_part(const struct pull *import, struct pull *part, const struct bundle_imag
     return 0;
 }
 
+static int
+check_names(const struct strv *names, struct error *err)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < names->count; i++)
+        bytes += strlen(names->items[i]) + 1;
+    return bytes > LIMIT_BUNDLE_IMAGE_NAMES_BYTES ? error_set(err, ERR_EXHAUSTED, "the archive gives an image %zu names, above %d KiB in all",
+                                                              names->count, LIMIT_BUNDLE_IMAGE_NAMES_BYTES >> 10)
+                                                  : 0;
+}
+
 /* Takes the image's documents. */
 static int
 add_part(struct pull *import, struct bundle_image *image, struct error *err)
@@ -579,6 +590,7 @@ add_part(struct pull *import, struct bundle_image *image, struct error *err)
     atomic_store(&part->scope.cancelled, atomic_load(&import->scope.cancelled));
     (void)pthread_mutex_unlock(&pulls.lock);
     TRY(name_part(import, part, image, err));
+    TRY(check_names(&part->names, err));
     TRY(manifest_parse(part->manifest.text, part->manifest.length, "", &part->parsed, err));
     return fetch_image(part, err);
 }
@@ -588,8 +600,11 @@ add_parts(struct pull *import, struct bundle_images *images, struct error *err)
 {
     if (*import->reference && images->count > 1)
         return error_set(err, ERR_INVALID, "it holds %zu images, and %s can be the name of one only", images->count, import->reference);
-    for (size_t i = 0; i < images->count; i++)
+    size_t configs = 0;
+    for (size_t i = 0; i < images->count; i++) {
         TRY(add_part(import, &images->items[i], err));
+        TRY(bundle_count_document(&configs, import->active->config.length, err));
+    }
     return 0;
 }
 

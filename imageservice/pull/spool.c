@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "imageservice/pull/limits.h"
+#include "imageservice/pull/space.h"
 #include "imageservice/pull/unpress.h"
 
 enum { LOOK_MS = 200 }; /* how soon a cancelled import lets go of a pipe that brings nothing */
@@ -42,6 +43,15 @@ spool_file(int incoming, struct error *err)
     int fd = TRY(file_open(incoming, name, O_RDWR | O_CREAT | O_EXCL, 0600, err));
     (void)unlinkat(incoming, name, 0);
     return fd;
+}
+
+int
+spool_write(int file, const void *data, size_t length, struct error *err)
+{
+    off_t at = lseek(file, 0, SEEK_CUR);
+    if (at / LIMIT_UNWATCHED_BYTES != (at + (off_t)length) / LIMIT_UNWATCHED_BYTES)
+        TRY(space_check(file, 0, err));
+    return file_write_all(file, "an archive beside the images", data, length, err);
 }
 
 /* Wait until there is something to read: whoever writes may never do it again, nor ever end. */
@@ -103,7 +113,7 @@ drain(struct spool *s, int file, struct error *err)
     const char *data;
     size_t length;
     while (TRY(ring_take(s->plain, &data, &length, err)) > 0)
-        TRY(file_write_all(file, "the unpacked archive", data, length, err));
+        TRY(spool_write(file, data, length, err));
     return 0;
 }
 

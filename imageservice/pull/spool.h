@@ -14,3 +14,6 @@ const char *spool_packed(int file, int64_t offset);
 
 /* An unnamed file in `incoming`, for reading and writing. */
 int spool_file(int incoming, struct error *err);
+
+/* Append to such a file. ERR_EXHAUSTED, with ENOSPC, where the disk would lose what space_check keeps free. */
+int spool_write(int file, const void *data, size_t length, struct error *err);

@@ -56,6 +56,9 @@ func TestArtifacts(t *testing.T) {
 	config.Image = spec(model)
 	_, err := c.pod.tryCreate(t, config)
 	fails(t, err, is(codes.FailedPrecondition), "artifact", model)
+	if said, err := tryCommand("crispctl", "image", "export", "-o", t.TempDir()+"/artifact", model); err == nil || said != "crispctl: "+model+" is an artifact: images can be exported, artifacts not\n" {
+		t.Errorf("export of an artifact: %v: %q", err, said)
+	}
 	for _, title := range []string{"../outside", "a/.wh.b", "..", "."} {
 		_, err := image.PullImage(soon(t), &cri.PullImageRequest{Image: spec(s.tag("bad", s.artifact(hello.titled(title))))})
 		fails(t, err, is(codes.InvalidArgument), s.host)

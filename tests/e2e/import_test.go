@@ -255,6 +255,16 @@ func TestImportOfBadArchives(t *testing.T) {
 	importFails(t, saved(t, []string{"not a name"}, m), "not a name")
 	importFails(t, tarOf(t, archived{"manifest.json", []byte(`[{"Config":"../../etc/passwd","Layers":[]}]`)}), "../../etc/passwd, which is not in the archive")
 	importFails(t, tarOf(t, archived{"manifest.json", []byte(`{"a":1}`)}), "no list")
+	stolen := "docker.io/library/busybox@" + digestOf([]byte("another image"))
+	importFails(t, saved(t, []string{stolen}, m), "calls an image "+stolen+", whose digest is sha256:")
+	importFails(t, layout(t, indexOf(t, descriptorOf(m.manifest, named(stolen))), m.manifest, m.config, m.layer), "calls an image "+stolen+", whose digest is "+digestOf(m.manifest))
+	var many []object
+	blobs := [][]byte{m.config, m.layer}
+	for i := 0; i < 5; i++ {
+		annotated := bytes.Replace(m.manifest, []byte("{"), []byte(fmt.Sprintf(`{"annotations":{"n":"%d%s"},`, i, strings.Repeat("x", 7<<19))), 1)
+		many, blobs = append(many, descriptorOf(annotated, nil)), append(blobs, annotated)
+	}
+	importFails(t, layout(t, indexOf(t, many...), blobs...), "larger than 16 MiB in all")
 	if got := imageStatus(t, "example.test/good:1"); got != nil {
 		t.Errorf("of a bad archive there is %v", got)
 	}
@@ -435,6 +445,18 @@ func TestImportDirectory(t *testing.T) {
 	if imageStatus(t, "example.test/a:1") != nil {
 		t.Error("what has not changed was imported again")
 	}
+	killCrispd(t)
+	for _, index := range must(filepath.Glob(rootDir + "/images/index.json*"))(t) {
+		if err := os.WriteFile(index, []byte("damaged"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	startCrispd(t)
+	eventually(t, 10*time.Second, "a imported again after the index was lost", is("example.test/a:1", a.configDigest))
+	eventually(t, 10*time.Second, "c imported again after the index was lost", is("example.test/c:2", b.configDigest))
+	command(t, "crispctl", "image", "gc")
+	pull(t, busybox) // which other tests find here
+	removeImage(t, "example.test/a:1")
 	removeImage(t, "example.test/c:2")
 }
 
@@ -515,5 +537,105 @@ func TestImageTag(t *testing.T) {
 		if err == nil || !strings.HasPrefix(said, "crispctl: image ") {
 			t.Errorf("tag %v: %v: %q", bad, err, said)
 		}
+	}
+}
+
+// An image of as many layers as can be is told of in one message; one of too many names is refused before anything of its archive is there.
+func TestImportOfManyLayersAndNames(t *testing.T) {
+	leaveNothing(t)
+	var files []archived
+	var layers, ids []string
+	for i := 0; i < 400; i++ {
+		data := tarOf(t, archived{fmt.Sprint(i), []byte(fmt.Sprint(i))})
+		files, layers, ids = append(files, archived{fmt.Sprint(i), data}), append(layers, fmt.Sprint(i)), append(ids, digestOf(data))
+	}
+	config := jsonOf(t, object{"architecture": "amd64", "os": "linux", "config": object{}, "rootfs": object{"type": "layers", "diff_ids": ids}})
+	files = append(files, archived{"config", config}, archived{"manifest.json", jsonOf(t, []object{{"Config": "config", "RepoTags": []string{"example.test/layers:1"}, "Layers": layers}})})
+	if said := importFile(t, tarOf(t, files...), "--digests"); said != "example.test/layers:1\n" {
+		t.Errorf("crispctl said %q", said)
+	}
+	removeImage(t, "example.test/layers:1")
+	a, b := newImage(t, 1000), newImage(t, 2000)
+	index := []object{descriptorOf(a.manifest, named("example.test/good:1"))}
+	for i := 0; i < 399; i++ {
+		index = append(index, descriptorOf(b.manifest, named(fmt.Sprintf("example.test/%s:%d", strings.Repeat("x", 100), i))))
+	}
+	importFails(t, layout(t, indexOf(t, index...), a.manifest, a.config, a.layer, b.manifest, b.config, b.layer), "gives an image 400 names", "above 16 KiB")
+	if got := imageStatus(t, "example.test/good:1"); got != nil {
+		t.Errorf("of a bad archive there is %v", got)
+	}
+	if said := importFile(t, saved(t, []string{"example.test/same:1", "example.test/same:1"}, a, b)); said != "example.test/same:1\n" {
+		t.Errorf("of two images of one name crispctl said %q", said)
+	}
+	removeImage(t, "example.test/same:1")
+}
+
+// A name with a digest is the archive's to give where the digest is the image's own; nobody else gives one.
+func TestImportOfNamesByDigest(t *testing.T) {
+	leaveNothing(t)
+	m := newImage(t, 1000)
+	name := "example.test/made@" + digestOf(m.manifest)
+	if said := importFile(t, layout(t, indexOf(t, descriptorOf(m.manifest, named(name))), m.manifest, m.config, m.layer)); said != name+"\n" {
+		t.Errorf("crispctl said %q", said)
+	}
+	removeImage(t, name)
+	said, err := tryCommand("crispctl", "image", "import", inFile(t, saved(t, []string{"example.test/made:1"}, m)), "--name", name)
+	if err == nil || !strings.Contains(said, "ends in a tag, not in a digest") {
+		t.Errorf("--name %s: %v: %q", name, err, said)
+	}
+}
+
+// What stands where an archive shall be written is replaced only where it is a file; an export that is interrupted leaves none.
+func TestExportMistakes(t *testing.T) {
+	leaveNothing(t)
+	m, dir, name := newImage(t, 50<<20), t.TempDir(), "example.test/mistakes:1"
+	importFile(t, saved(t, []string{name}, m))
+	t.Cleanup(func() { removeImage(t, name) })
+	if err := syscall.Mknod(dir+"/null", syscall.S_IFCHR|0o666, 1<<8|3); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, dir + "/null", ""} {
+		said, err := tryCommand("crispctl", "image", "export", "-o", path, name)
+		if err == nil || said != "crispctl: --output wants the name of a file, which “"+path+"” is not\n" {
+			t.Errorf("export to %q: %v: %q", path, err, said)
+		}
+	}
+	said, err := tryCommand("sh", "-c", "crispctl image export "+name+" >&-")
+	if err == nil || !strings.Contains(said, "is no file, pipe or socket") {
+		t.Errorf("export to a closed stdout: %v: %q", err, said)
+	}
+	program := exec.Command("crispctl", "image", "export", "-o", dir+"/interrupted", name)
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, "the file begun", func() bool { return len(must(os.ReadDir(dir))(t)) == 2 })
+	_ = program.Process.Signal(syscall.SIGTERM)
+	if err := program.Wait(); err == nil {
+		t.Skip("the export was done before it could be interrupted")
+	}
+	if left := must(os.ReadDir(dir))(t); len(left) != 1 {
+		t.Errorf("the interrupted export left %v", left)
+	}
+}
+
+// What an archive is unpacked into leaves the disk what a layer would leave it. The disk is one of 26 GiB that has hardly a byte in it.
+func TestImportThatWouldFillTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	disk, incoming := filepath.Join(dir, "disk"), rootDir+"/images/incoming"
+	archive := inFile(t, gzipped(tarOf(t, archived{"zeros", make([]byte, 400<<20)})))
+	command(t, "truncate", "-s", "26G", disk)
+	command(t, "mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1", disk)
+	killCrispd(t)
+	t.Cleanup(func() { killCrispd(t); command(t, "umount", incoming); startCrispd(t) })
+	command(t, "mount", "-o", "loop", disk, incoming)
+	startCrispd(t) // which sweeps there
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(incoming, &fs); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "fallocate", "-l", fmt.Sprint(int64(fs.Bavail)*fs.Bsize-300<<20), incoming+"/rest")
+	said, err := tryCommand("crispctl", "image", "import", archive)
+	if err == nil || !strings.Contains(said, "the disk is full but for 2") || strings.Count(said, "\n") != 1 {
+		t.Errorf("import: %v: %q", err, said)
 	}
 }

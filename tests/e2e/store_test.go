@@ -83,6 +83,25 @@ func TestImageCheck(t *testing.T) {
 	}
 }
 
+// An image that is removed while a check reads others is neither damaged nor brought back.
+func TestImageCheckWhileOneIsRemoved(t *testing.T) {
+	leaveNothing(t)
+	large, small := newImage(t, 300<<20), newImage(t, 1000)
+	importFile(t, saved(t, []string{"example.test/large:1"}, large))
+	importFile(t, saved(t, []string{"example.test/small:1"}, small))
+	t.Cleanup(func() { removeImage(t, "example.test/large:1") })
+	ended := make(chan string, 1)
+	go func() { said, _ := tryCommand("crispctl", "image", "check"); ended <- said }()
+	time.Sleep(100 * time.Millisecond) // it reads the large one
+	removeImage(t, "example.test/small:1")
+	if len(ended) > 0 {
+		t.Fatal("the check ended before the removal")
+	}
+	if said := <-ended; !strings.HasSuffix(said, ": 0 damaged, 0 mended\n") {
+		t.Errorf("check: %q", said)
+	}
+}
+
 // What nobody needs is shown, counted, and collected.
 func TestImageGc(t *testing.T) {
 	leaveNothing(t)

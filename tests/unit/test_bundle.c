@@ -219,6 +219,31 @@ a_cancelled_import_lets_go(void **state)
     (void)close(ends[1]);
 }
 
+/* What has many small parts is let go of between them. */
+static void
+a_cancelled_import_reads_no_more_images(void **state)
+{
+    static const char *const names[] = {"index.json", "manifest.json"};
+    static const char *const texts[] = {
+        "{\"manifests\":[{\"digest\":\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\"size\":1}]}",
+        "[{\"Config\":\"config.json\",\"Layers\":[]}]"};
+    struct http_scope cancelled = {.cancelled = true};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct bundle_images images = {0};
+        struct writing w = begin();
+        add(&w, "oci-layout", "{}");
+        add(&w, "config.json", "{\"rootfs\":{\"diff_ids\":[]}}");
+        add(&w, names[i], texts[i]);
+        struct bundle *bundle = open_bundle(finish(&w));
+        assert_non_null(bundle);
+        assert_int_equal(bundle_read_images(bundle, &cancelled, &images, &err), -1);
+        assert_int_equal(err.kind, ERR_CANCELLED);
+        bundle_images_free(&images);
+        bundle_unref(bundle);
+    }
+}
+
 int
 main(void)
 {
@@ -229,6 +254,7 @@ main(void)
         cmocka_unit_test(the_last_entry_of_a_name_holds),
         cmocka_unit_test(an_archive_that_is_cut_is_refused),
         cmocka_unit_test(a_cancelled_import_lets_go),
+        cmocka_unit_test(a_cancelled_import_reads_no_more_images),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }
