@@ -50,7 +50,7 @@ struct index *images_index(struct images *images);
 int images_publish(struct images *images, struct index *next, bool sweep, struct error *err);
 
 /* Of a copy that nobody else has yet: take these names from whoever has them; an image goes with its last one. */
-void images_take_names_away(const struct images *images, struct index *next, const struct strv *names);
+void images_take_names_away(struct images *images, struct index *next, const struct strv *names);
 
 /* The name in full. NULL with ERR_INVALID for one that ends in a digest: what that means nobody can decide. The caller frees. */
 char *images_name_to_give(const char *name, struct error *err);

@@ -5,7 +5,7 @@
 #include "imageservice/reference.h"
 
 void
-images_take_names_away(const struct images *images, struct index *next, const struct strv *names)
+images_take_names_away(struct images *images, struct index *next, const struct strv *names)
 {
     for (size_t i = 0; i < names->count; i++) {
         const struct image_record *owner = index_find_name(next, names->items[i]);
@@ -17,8 +17,10 @@ images_take_names_away(const struct images *images, struct index *next, const st
                 strv_add(&left, owner->names.items[n]);
         if (left.count)
             index_rename_image(next, owner, &left, &images->pinned);
-        else
+        else {
             index_remove_image(next, owner);
+            images_collect_soon(images); /* which waits for `writing` */
+        }
     }
 }
 

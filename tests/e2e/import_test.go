@@ -216,6 +216,18 @@ func TestImportOfSeveralImages(t *testing.T) {
 	removeImage(t, "example.test/c:1")
 }
 
+// An image whose last name another one takes goes at once, and its layers with it.
+func TestImportTakesTheLastName(t *testing.T) {
+	leaveNothing(t)
+	layers := func() int { return len(must(os.ReadDir(filepath.Join(rootDir, "layers")))(t)) }
+	before := layers()
+	for _, size := range []int{1000, 2000} {
+		importFile(t, saved(t, []string{"example.test/moves:1"}, newImage(t, size)))
+	}
+	eventually(t, 5*time.Second, "the first image's layer gone", func() bool { return layers() == before+1 })
+	removeImage(t, "example.test/moves:1")
+}
+
 func importFails(t *testing.T, data []byte, words ...string) {
 	t.Helper()
 	said, err := tryCommand("crispctl", "image", "import", inFile(t, data))
@@ -257,12 +269,12 @@ func TestImportOfBadArchives(t *testing.T) {
 	importFails(t, tarOf(t, archived{"manifest.json", []byte(`{"a":1}`)}), "no list")
 	stolen := "docker.io/library/busybox@" + digestOf([]byte("another image"))
 	importFails(t, saved(t, []string{stolen}, m), "calls an image "+stolen+", whose digest is sha256:")
-	importFails(t, layout(t, indexOf(t, descriptorOf(m.manifest, named(stolen))), m.manifest, m.config, m.layer), "calls an image "+stolen+", whose digest is "+digestOf(m.manifest))
+	importFails(t, layout(t, indexOf(t, pointTo(m.manifest, named(stolen))), m.manifest, m.config, m.layer), "calls an image "+stolen+", whose digest is "+digestOf(m.manifest))
 	var many []object
 	blobs := [][]byte{m.config, m.layer}
 	for i := 0; i < 5; i++ {
 		annotated := bytes.Replace(m.manifest, []byte("{"), []byte(fmt.Sprintf(`{"annotations":{"n":"%d%s"},`, i, strings.Repeat("x", 7<<19))), 1)
-		many, blobs = append(many, descriptorOf(annotated, nil)), append(blobs, annotated)
+		many, blobs = append(many, pointTo(annotated, nil)), append(blobs, annotated)
 	}
 	importFails(t, layout(t, indexOf(t, many...), blobs...), "larger than 16 MiB in all")
 	if got := imageStatus(t, "example.test/good:1"); got != nil {
@@ -556,9 +568,9 @@ func TestImportOfManyLayersAndNames(t *testing.T) {
 	}
 	removeImage(t, "example.test/layers:1")
 	a, b := newImage(t, 1000), newImage(t, 2000)
-	index := []object{descriptorOf(a.manifest, named("example.test/good:1"))}
+	index := []object{pointTo(a.manifest, named("example.test/good:1"))}
 	for i := 0; i < 399; i++ {
-		index = append(index, descriptorOf(b.manifest, named(fmt.Sprintf("example.test/%s:%d", strings.Repeat("x", 100), i))))
+		index = append(index, pointTo(b.manifest, named(fmt.Sprintf("example.test/%s:%d", strings.Repeat("x", 100), i))))
 	}
 	importFails(t, layout(t, indexOf(t, index...), a.manifest, a.config, a.layer, b.manifest, b.config, b.layer), "gives an image 400 names", "above 16 KiB")
 	if got := imageStatus(t, "example.test/good:1"); got != nil {
@@ -575,7 +587,7 @@ func TestImportOfNamesByDigest(t *testing.T) {
 	leaveNothing(t)
 	m := newImage(t, 1000)
 	name := "example.test/made@" + digestOf(m.manifest)
-	if said := importFile(t, layout(t, indexOf(t, descriptorOf(m.manifest, named(name))), m.manifest, m.config, m.layer)); said != name+"\n" {
+	if said := importFile(t, layout(t, indexOf(t, pointTo(m.manifest, named(name))), m.manifest, m.config, m.layer)); said != name+"\n" {
 		t.Errorf("crispctl said %q", said)
 	}
 	removeImage(t, name)
