@@ -167,6 +167,17 @@ const struct command command_images = {
     .run = images,
 };
 
+/* A damaged image is not listed; a check finds it, or says that there is none. */
+static int
+find_damaged(struct client *client, const char *name, struct error *err)
+{
+    Crisp__V1__CheckImagesRequest request = CRISP__V1__CHECK_IMAGES_REQUEST__INIT;
+    request.image = name;
+    request.dry_run = true;
+    cleanup_message Crisp__V1__CheckImagesResponse *answer = TRY_PTR(client_call(client, "CheckImages", &request.base, CALL_FOREVER, err));
+    return 0;
+}
+
 static int
 remove_image(struct client *client, const char *name, struct error *err)
 {
@@ -174,8 +185,8 @@ remove_image(struct client *client, const char *name, struct error *err)
     Runtime__V1__RemoveImageRequest request = RUNTIME__V1__REMOVE_IMAGE_REQUEST__INIT;
     /* RemoveImage answers OK for what is not there; a person wants to know of the slip. */
     cleanup_message Runtime__V1__ImageStatusResponse *status = TRY_PTR(image_status(client, name, err));
-    if (!status->image)
-        return error_set(err, ERR_NOT_FOUND, "there is no image “%s”", name);
+    if (!status->image && find_damaged(client, name, err) < 0)
+        return err->kind == ERR_NOT_FOUND ? error_set(err, ERR_NOT_FOUND, "there is no image “%s”", name) : -1;
     spec.image = name;
     request.image = &spec;
     return client_do(client, "RemoveImage", &request.base, CALL_SECONDS_LONG, err);

@@ -102,6 +102,26 @@ func TestImageCheckWhileOneIsRemoved(t *testing.T) {
 	}
 }
 
+// Who can't have a damaged image mended can remove it, though nothing lists it.
+func TestImageThatIsDamagedIsRemoved(t *testing.T) {
+	leaveNothing(t)
+	importFile(t, saved(t, []string{"example.test/spoilt:1"}, newImage(t, 1000)))
+	files := must(filepath.Glob(storeDir(t) + "/layers/*/random"))(t)
+	if len(files) != 1 {
+		t.Fatalf("the file is in the layers %v", files)
+	}
+	if err := os.WriteFile(files[0], []byte("spoilt"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := tryCommand("crispctl", "image", "check"); err == nil || imageStatus(t, "example.test/spoilt:1") != nil {
+		t.Errorf("check: %v: %q", err, said)
+	}
+	command(t, "crispctl", "rmi", "example.test/spoilt:1")
+	if said, err := tryCommand("crispctl", "rmi", "example.test/spoilt:1"); err == nil || !strings.Contains(said, "there is no image") {
+		t.Errorf("again: %v: %q", err, said)
+	}
+}
+
 // What nobody needs is shown, counted, and collected.
 func TestImageGc(t *testing.T) {
 	leaveNothing(t)
