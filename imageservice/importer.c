@@ -26,12 +26,6 @@ line_of(const char *name, const struct stat *st)
                       st->st_mtim.tv_nsec, name);
 }
 
-static int
-by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* What begins with a dot is somebody's who is still writing it. */
 static int
 list_names(const char *path, struct strv *names, struct error *err)
@@ -42,8 +36,7 @@ list_names(const char *path, struct strv *names, struct error *err)
     for (struct dirent *entry; (entry = readdir(dir));)
         if (*entry->d_name != '.' && !strchr(entry->d_name, '\n'))
             strv_add(names, entry->d_name);
-    if (names->count)
-        qsort(names->items, names->count, sizeof *names->items, by_name);
+    strv_sort(names);
     return 0;
 }
 

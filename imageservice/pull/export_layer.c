@@ -110,7 +110,6 @@ write_contents(struct tree *tree, int fd, struct error *err)
 }
 
 CLEANUP_DEFINE(entry_freep, struct archive_entry *, archive_entry_free)
-CLEANUP_DEFINE(dir_closep, DIR *, closedir)
 
 static struct archive_entry *
 entry_new(const struct tree *tree, const struct stat *st)
@@ -171,16 +170,10 @@ write_mark(struct tree *tree, size_t parent_length, const char *prefix, const ch
 }
 
 static int
-compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int
 list_directory(int fd, struct strv *names, struct error *err)
 {
     int copy = TRY(file_open(fd, ".", O_RDONLY | O_DIRECTORY, 0, err));
-    cleanup(dir_closep) DIR *dir = fdopendir(copy);
+    cleanup_closedir DIR *dir = fdopendir(copy);
     if (!dir) {
         (void)close(copy);
         return error_errno(err, errno, "read a directory");
@@ -188,8 +181,7 @@ list_directory(int fd, struct strv *names, struct error *err)
     for (struct dirent *entry; (entry = readdir(dir));)
         if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, ".."))
             strv_add(names, entry->d_name);
-    if (names->count)
-        qsort(names->items, names->count, sizeof *names->items, compare_names);
+    strv_sort(names);
     return 0;
 }
 
