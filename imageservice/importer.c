@@ -92,8 +92,10 @@ import_all(void *arg)
     struct importer *importer = arg;
     struct error err;
     cleanup_strv struct strv names = {0}, before = {0}, now = {0};
-    if (list_names(importer->path, &names, &err) < 0)
+    if (list_names(importer->path, &names, &err) < 0) {
         log_warn("the directory of archives can't be read (images.import_dir)", "error", err.message);
+        return NULL;
+    }
     load_record(importer->images, &before);
     for (size_t i = 0; i < names.count && !cancel_is_set(&importer->cancel); i++) {
         char *line = import_file(importer, names.items[i], &before);

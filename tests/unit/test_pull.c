@@ -1280,6 +1280,25 @@ an_exported_image_is_imported_and_no_piece_of_it(void **state)
     assert_non_null(pulled);
 }
 
+/* A mount that comes late must not bring back, at the start after, what was removed since. */
+static void
+a_directory_of_archives_that_is_away_is_not_an_empty_one(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct stat before, after;
+    cleanup_free char *record = str_printf("%s/images/imported", root), *absent = str_printf("%s/absent", root);
+    replace_file("images/imported", "1 2 3.000000000 a.tar\n");
+    assert_int_equal(stat(record, &before), 0);
+    struct importer *importer = importer_start(images, absent, &err);
+    assert_non_null(importer);
+    (void)usleep(200000); /* it would have written the record long since */
+    importer_stop(importer);
+    assert_int_equal(stat(record, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);
+    assert_int_equal(after.st_size, before.st_size);
+}
+
 static void
 an_import_nobody_waits_for_lets_go_of_its_pipe(void **state)
 {
@@ -1356,6 +1375,7 @@ main(void)
         TEST(the_index_survives_a_restart_and_what_is_damaged_is_set_aside),
         TEST(odd_lookups_are_told_apart),
         TEST(an_exported_image_is_imported_and_no_piece_of_it),
+        TEST(a_directory_of_archives_that_is_away_is_not_an_empty_one),
         TEST(an_import_nobody_waits_for_lets_go_of_its_pipe),
         TEST(an_explained_pull_tells_of_every_request),
     };
