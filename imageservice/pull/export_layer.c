@@ -211,8 +211,10 @@ write_directory(struct tree *tree, int fd, struct error *err)
     char opaque;
     size_t length = strlen(tree->path);
     cleanup_strv struct strv names = {0};
-    if (fstat(fd, &st) < 0 || ++tree->depth > LIMIT_DEPTH)
-        return error_set(err, ERR_INTERNAL, "%.256s: a directory that can't be read, or is too deep", tree->path);
+    if (fstat(fd, &st) < 0)
+        return error_errno(err, errno, "look at %.256s", tree->path);
+    if (++tree->depth > LIMIT_DEPTH)
+        return error_set(err, ERR_INTERNAL, "%.256s: deeper than %d directories", tree->path, LIMIT_DEPTH);
     if (length)
         tree->path[length++] = '/';
     tree->path[length] = '\0';
