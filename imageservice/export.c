@@ -32,6 +32,12 @@ describe(struct images *images, const char *reference, struct strv *held, struct
     const struct image *image = images_find(images, reference, err);
     if (!image)
         return NULL;
+    if (image->config.is_artifact) {
+        image_release(image);
+        (void)error_set(err, ERR_UNSUPPORTED, "image %s is an artifact: its blobs were unpacked into files, of which an archive can't be made",
+                        reference);
+        return NULL;
+    }
     cleanup_free char *name = reference_normalize(reference, NULL);
     cleanup_strv struct strv one = {0};
     bool by_tag = name && strv_has(&image->repo_tags, name);

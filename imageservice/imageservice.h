@@ -123,7 +123,7 @@ void importer_stop(struct importer *importer);
 /* Write the images that the references find into `archive` (a file, pipe or socket; borrowed): an OCI image layout as a tar, with a manifest.json for
  * docker beside. An image named by a tag has that name in it, else all its tags. Layers whose blobs are not kept are made anew, with new digests:
  * `notes` (empty) then gets a sentence for each such image. What was written before a failure stays. ERR_NOT_FOUND, ERR_INVALID (references),
- * ERR_INTERNAL (a blob is damaged), or the errno of writing. */
+ * ERR_UNSUPPORTED (an artifact; nothing is written), ERR_INTERNAL (a blob is damaged), or the errno of writing. */
 int images_export(struct images *images, const struct strv *references, int archive, const struct cancel *cancel, struct strv *notes,
                   struct error *err);
 
