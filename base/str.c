@@ -231,6 +231,19 @@ strv_split(struct strv *list, const char *s, char separator, bool skip_empty)
     }
 }
 
+static int
+compare_strings(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void
+strv_sort(struct strv *list)
+{
+    if (list->count)
+        qsort(list->items, list->count, sizeof *list->items, compare_strings);
+}
+
 void
 strv_free(struct strv *list)
 {

@@ -48,6 +48,7 @@ void strv_copy(struct strv *to, const struct strv *from); /* appends copies */
 bool strv_has(const struct strv *list, const char *s);
 /* Split at each `separator`; empty pieces are kept unless skip_empty. */
 void strv_split(struct strv *list, const char *s, char separator, bool skip_empty);
+void strv_sort(struct strv *list); /* byte by byte */
 void strv_free(struct strv *list); /* leaves it empty and usable */
 #define cleanup_strv cleanup(strv_free)
 

@@ -25,6 +25,21 @@ digest_as_name(const char *digest, char out[DIGEST_SIZE])
     out[strcspn(out, ":")] = '-';
 }
 
+void
+digest_as_path(const char *digest, char out[DIGEST_SIZE])
+{
+    (void)snprintf(out, DIGEST_SIZE, "%s", digest);
+    out[strcspn(out, ":")] = '/';
+}
+
+char *
+blob_path(const char *digest)
+{
+    char path[DIGEST_SIZE];
+    digest_as_path(digest, path);
+    return str_printf("blobs/%s", path);
+}
+
 struct digest *
 digest_new(const char *like)
 {

@@ -12,6 +12,10 @@ bool digest_valid(const char *text);
 
 /* "sha256-HEX": a file's name. */
 void digest_as_name(const char *digest, char out[DIGEST_SIZE]);
+/* "sha256/HEX": where a blob stands in a directory of blobs (OCI image layout). */
+void digest_as_path(const char *digest, char out[DIGEST_SIZE]);
+/* "blobs/sha256/HEX"; the caller frees. */
+char *blob_path(const char *digest);
 
 /* Adds bytes up; the algorithm is that of `like`. */
 struct digest;

@@ -6,10 +6,11 @@
  *
  * On disk, below `root`:
  *   images/index.json           the names and images, replaced as a whole; index.json.copy for the day it can't be read
- *   images/blobs/sha256/HEX     manifests and configurations; layer blobs only with keep_layer_blobs
+ *   images/blobs/sha256/HEX     (or sha512) manifests and configurations; layer blobs only with keep_layer_blobs
  *   images/vouched/             what speaks for an image: who signed it (vouch.c)
  *   images/imported             which archives of a directory were imported
  *   images/partial/             half blobs, for the next pull to go on with
+ *   images/incoming/            where crisp-pull unpacks, a directory for each one that was started; gone with it
  *   layers/SHORT/               one unpacked layer each; SHORT is a short name (overlayfs takes one page of options for up to 300 of them)
  * A layer is found by its chain id (OCI image spec, "Layer ChainID") and shared by every image that has it.
  *
@@ -106,8 +107,9 @@ struct images_import {
 };
 
 /* Import the images of an archive that this machine runs: all of them, or none and an error. Verified, unpacked and recorded as pulled ones are;
- * their ids are added to `ids`. One without a name is there under its id. A caller whose patience ends stops the import. ERR_INVALID for an archive
- * that is damaged or none, ERR_NOT_FOUND for one without an image for this machine, ERR_EXHAUSTED, ERR_INTERNAL (digest mismatch; crisp-pull died).
+ * their ids are added to `ids`; should the disk fail while they are recorded, those before stay, and are in `ids`. One without a name is there under
+ * its id. A caller whose patience ends stops the import. ERR_INVALID for an archive that is damaged or none, ERR_NOT_FOUND for one without an image
+ * for this machine, ERR_EXHAUSTED, ERR_INTERNAL (digest mismatch; crisp-pull died).
  */
 int images_import(struct images *images, const struct images_import *import, const struct cancel *cancel, struct strv *ids, struct error *err);
 
@@ -121,7 +123,7 @@ void importer_stop(struct importer *importer);
 /* Write the images that the references find into `archive` (a file, pipe or socket; borrowed): an OCI image layout as a tar, with a manifest.json for
  * docker beside. An image named by a tag has that name in it, else all its tags. Layers whose blobs are not kept are made anew, with new digests:
  * `notes` (empty) then gets a sentence for each such image. What was written before a failure stays. ERR_NOT_FOUND, ERR_INVALID (references),
- * ERR_INTERNAL (a blob is damaged), or the errno of writing. */
+ * ERR_PRECONDITION (an artifact; nothing is written), ERR_INTERNAL (a blob is damaged), or the errno of writing. */
 int images_export(struct images *images, const struct strv *references, int archive, const struct cancel *cancel, struct strv *notes,
                   struct error *err);
 

@@ -26,12 +26,6 @@ line_of(const char *name, const struct stat *st)
                       st->st_mtim.tv_nsec, name);
 }
 
-static int
-by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* What begins with a dot is somebody's who is still writing it. */
 static int
 list_names(const char *path, struct strv *names, struct error *err)
@@ -42,8 +36,7 @@ list_names(const char *path, struct strv *names, struct error *err)
     for (struct dirent *entry; (entry = readdir(dir));)
         if (*entry->d_name != '.' && !strchr(entry->d_name, '\n'))
             strv_add(names, entry->d_name);
-    if (names->count)
-        qsort(names->items, names->count, sizeof *names->items, by_name);
+    strv_sort(names);
     return 0;
 }
 
@@ -101,8 +94,10 @@ import_all(void *arg)
     struct importer *importer = arg;
     struct error err;
     cleanup_strv struct strv names = {0}, before = {0}, now = {0};
-    if (list_names(importer->path, &names, &err) < 0)
+    if (list_names(importer->path, &names, &err) < 0) {
         log_warn("the directory of archives can't be read (images.import_dir)", "error", err.message);
+        return NULL;
+    }
     load_record(importer->images, &before);
     for (size_t i = 0; i < names.count && !cancel_is_set(&importer->cancel); i++) {
         char *line = import_file(importer, names.items[i], &before);

@@ -263,11 +263,3 @@ image_record_unref(struct image_record *record)
     strv_free(&record->blobs);
     free(record);
 }
-
-char *
-blob_path(const char *digest)
-{
-    char *path = str_printf("blobs/%s", digest);
-    *strchr(path, ':') = '/';
-    return path;
-}

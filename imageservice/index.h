@@ -83,6 +83,3 @@ CLEANUP_DEFINE(image_record_unrefp, struct image_record *, image_record_unref)
  * no fault of the file (permissions, fds) is an error. */
 struct index *index_load(int images_dir, int layers_dir, const struct strv *pinned, struct error *err);
 int index_save(int images_dir, const struct index *index, struct error *err);
-
-/* "sha256:HEX" → "blobs/sha256/HEX"; the caller frees. */
-char *blob_path(const char *digest);

@@ -56,6 +56,7 @@ void manifest_free(struct manifest *manifest);
 
 /* One member of a list or object of descriptors: `what` names it in errors. ERR_INVALID. Freed by descriptor_free. */
 int descriptor_parse(const json_t *object, const char *what, struct descriptor *out, struct error *err);
+struct descriptor descriptor_copy(const struct descriptor *descriptor); /* freed likewise */
 void descriptor_free(struct descriptor *descriptor);
 #define cleanup_descriptor cleanup(descriptor_free)
 
@@ -63,9 +64,6 @@ void descriptor_free(struct descriptor *descriptor);
 void platform_of_machine(struct platform *out);
 void platform_free(struct platform *platform);
 #define cleanup_platform cleanup(platform_free)
-
-struct descriptor descriptor_copy(const struct descriptor *descriptor);
-void descriptor_free(struct descriptor *descriptor);
 
 /* The index's manifest for `wanted`: the best variant that it can run, rather one that asks for no version of the system (os.version: kernels are
  * compatible). Then an index without a platform, which may have one in it; then the only manifest that doesn't say its platform. ERR_NOT_FOUND naming

@@ -2,7 +2,7 @@
  * is about.
  *
  *   crispd                                  crisp-pull
- *   PULL_START ─────────────────────────────▶ resolves the reference, reads manifest and configuration
+ *   PULL_START ─────────────────────────────▶ resolves the reference to a manifest, looks for its signature, reads the configuration
  *        ◀──────────────────────── PULL_LAYERS  which of these chain ids are there?
  *   PULL_HAVE ──────────────────────────────▶ fetches and unpacks the missing ones below images/incoming/SESSION, flushes them
  *        ◀────────────────────────── PULL_DONE  or PULL_FAILED, which is the last of this pull
@@ -30,7 +30,7 @@ enum pull_message {
     PULL_IMPORT = 8, /* instead of PULL_START; fd: the archive */
     PULL_EXPORT = 9, /* instead of PULL_START; fds: where to write, the request */
     PULL_EXPORTED = 10,
-    PULL_ACCOUNT = 11, /* before the end of a pull that was asked for it: what it did */
+    PULL_ACCOUNT = 11, /* before PULL_DONE or PULL_FAILED of a PULL_START with PULL_EXPLAIN: what it did */
 };
 
 enum pull_field {
@@ -57,10 +57,10 @@ enum pull_field {
     PULL_MORE = 21,      /* PULL_DONE: 1: another image of the archive follows */
     PULL_NOTE = 22,      /* PULL_EXPORTED, PULL_ACCOUNT: repeated: what the caller should know */
     PULL_EXPLAIN = 23,   /* PULL_START: 1: send a PULL_ACCOUNT */
-    PULL_RULE = 40,      /* the rule of trust that wants a signature, in words */
-    PULL_KEY = 41,       /* repeated: the keys of which one must have signed, in PEM */
-    PULL_SIGNED_BY = 42, /* the id of the one that has */
-    PULL_TREE = 43,      /* repeated, for each chain id: the digest of the unpacked tree, "" when it was there */
+    PULL_RULE = 24,      /* PULL_START: the rule of trust that wants a signature, in words */
+    PULL_KEY = 25,       /* PULL_START: repeated: the keys of which one must have signed, in PEM */
+    PULL_SIGNED_BY = 26, /* PULL_DONE: the id of the one that has */
+    PULL_TREE = 27,      /* repeated, for each chain id: the digest of the unpacked tree, "" when it was there */
 };
 
 enum { PULL_SOCKET_FD = 3 }; /* where crisp-pull finds its end */

@@ -59,7 +59,9 @@ images_forget_vouched(struct images *images)
     cleanup_closedir DIR *dir = opendir(path);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         cleanup_free char *id = str_dup(entry->d_name);
-        id[strcspn(id, "-")] = ':';
+        char *dash = strchr(id, '-');
+        if (dash)
+            *dash = ':';
         if (digest_valid(id) && !index_find_id(images->index, id))
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
     }

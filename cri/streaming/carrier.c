@@ -210,12 +210,3 @@ carrier_finish(struct carrier *carrier, bool normal)
     conn_finish(carrier->conn);
     go(carrier);
 }
-
-void
-carrier_close(struct carrier *carrier)
-{
-    if (carrier->gone)
-        return;
-    conn_close(carrier->conn);
-    go(carrier);
-}

@@ -2,7 +2,7 @@
  * streams that open, bring bytes, end, and are reset; the framing is hidden here.
  *
  *   open ──carrier_finish──▶ all is sent, the client closes ──▶ gone
- *     └──the client is gone or breaks the protocol: user->lost──▶ gone    └── carrier_close at any time
+ *     └──the client is gone or breaks the protocol: user->lost──▶ gone
  *
  * A carrier owns its connection and streams and frees itself once it is gone and the running handler has returned; its user forgets it with those
  * calls. */
@@ -78,7 +78,6 @@ bool carrier_has_room(const struct carrier *carrier);
 void carrier_pause(const struct carrier *carrier, bool paused);
 /* `normal`: what had to be said was said. */
 void carrier_finish(struct carrier *carrier, bool normal);
-void carrier_close(struct carrier *carrier);
 
 /* For the kinds. */
 void carrier_init(struct carrier *carrier, const struct carrier_kind *kind, struct conn *conn, const struct conn_owner *callbacks,

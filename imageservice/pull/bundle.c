@@ -153,8 +153,7 @@ bundle_find_blob(const struct bundle *bundle, const char *digest)
     for (size_t i = 0; i < bundle->alias_count; i++)
         if (str_eq(bundle->aliases[i].digest, digest))
             return bundle->aliases[i].entry;
-    cleanup_free char *name = str_printf("blobs/%s", digest);
-    *strchr(name, ':') = '/';
+    cleanup_free char *name = blob_path(digest);
     return bundle_find(bundle, name);
 }
 

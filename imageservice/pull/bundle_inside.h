@@ -30,7 +30,7 @@ struct bundle {
 /* The last entry of that name (as tar has it), through a link; NULL when there is none. */
 const struct bundle_entry *bundle_find(const struct bundle *bundle, const char *name);
 const struct bundle_entry *bundle_find_blob(const struct bundle *bundle, const char *digest);
-/* A small file; `what` for the error. The caller frees. */
+/* A small file: of LIMIT_MANIFEST_BYTES at most, else ERR_INVALID. The caller frees. */
 int bundle_read(const struct bundle *bundle, const struct bundle_entry *entry, char **text, size_t *length, struct error *err);
 /* The digest of all of it. */
 int bundle_digest(const struct bundle *bundle, const struct bundle_entry *entry, const struct http_scope *scope, char out[DIGEST_SIZE],

@@ -94,16 +94,14 @@ put_text(struct export *x, const char *name, const char *text, size_t length, st
     return archive_write_data(x->out, text, length) != (la_ssize_t)length ? failed(x, err) : 0;
 }
 
-/* "blobs/sha256/HEX", or NULL when it was written before. */
+/* Its path in the archive, or NULL when it was written before. */
 static char *
 name_blob(struct export *x, const char *digest)
 {
     if (strv_has(&x->written, digest))
         return NULL;
     strv_add(&x->written, digest);
-    char *name = str_printf("blobs/%s", digest);
-    *strchr(name, ':') = '/';
-    return name;
+    return blob_path(digest);
 }
 
 static int
@@ -142,8 +140,8 @@ read_document(const struct export *x, const char *digest, struct document *out, 
 {
     if (!digest_valid(digest))
         return error_set(err, ERR_INTERNAL, "%.80s is no digest", digest);
-    cleanup_free char *path = str_dup(digest);
-    *strchr(path, ':') = '/';
+    char path[DIGEST_SIZE];
+    digest_as_path(digest, path);
     TRY(file_read(x->places->blobs_dir, path, LIMIT_MANIFEST_BYTES, &out->text, &out->length, err));
     digest_of(digest, out->text, out->length, out->digest);
     return str_eq(digest, out->digest) ? 0 : error_set(err, ERR_INTERNAL, "%s is damaged on the disk: it has digest %s", digest, out->digest);
@@ -178,8 +176,8 @@ static int
 put_kept_layer(struct export *x, const struct descriptor *descriptor, json_t *layers, struct error *err)
 {
     struct stat st;
-    cleanup_free char *path = str_dup(descriptor->digest);
-    *strchr(path, ':') = '/';
+    char path[DIGEST_SIZE];
+    digest_as_path(descriptor->digest, path);
     cleanup_close int file = file_open(x->places->blobs_dir, path, O_RDONLY | O_NOFOLLOW, 0, NULL);
     if (file < 0 || fstat(file, &st) < 0 || st.st_size != descriptor->size)
         return 0;
@@ -248,8 +246,7 @@ add_descriptor(struct export *x, const struct document *manifest, const json_t *
 static json_t *
 docker_path(const char *digest)
 {
-    cleanup_free char *path = str_printf("blobs/%s", digest);
-    *strchr(path, ':') = '/';
+    cleanup_free char *path = blob_path(digest);
     return json_string(path);
 }
 

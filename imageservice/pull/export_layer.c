@@ -111,7 +111,6 @@ write_contents(struct tree *tree, int fd, struct error *err)
 }
 
 CLEANUP_DEFINE(entry_freep, struct archive_entry *, archive_entry_free)
-CLEANUP_DEFINE(dir_closep, DIR *, closedir)
 
 static struct archive_entry *
 entry_new(const struct tree *tree, const struct stat *st)
@@ -172,16 +171,10 @@ write_mark(struct tree *tree, size_t parent_length, const char *prefix, const ch
 }
 
 static int
-compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int
 list_directory(int fd, struct strv *names, struct error *err)
 {
     int copy = TRY(file_open(fd, ".", O_RDONLY | O_DIRECTORY, 0, err));
-    cleanup(dir_closep) DIR *dir = fdopendir(copy);
+    cleanup_closedir DIR *dir = fdopendir(copy);
     if (!dir) {
         (void)close(copy);
         return error_errno(err, errno, "read a directory");
@@ -189,8 +182,7 @@ list_directory(int fd, struct strv *names, struct error *err)
     for (struct dirent *entry; (entry = readdir(dir));)
         if (!str_eq(entry->d_name, ".") && !str_eq(entry->d_name, ".."))
             strv_add(names, entry->d_name);
-    if (names->count)
-        qsort(names->items, names->count, sizeof *names->items, compare_names);
+    strv_sort(names);
     return 0;
 }
 
@@ -220,8 +212,10 @@ write_directory(struct tree *tree, int fd, struct error *err)
     char opaque;
     size_t length = strlen(tree->path);
     cleanup_strv struct strv names = {0};
-    if (fstat(fd, &st) < 0 || ++tree->depth > LIMIT_DEPTH)
-        return error_set(err, ERR_INTERNAL, "%.256s: a directory that can't be read, or is too deep", tree->path);
+    if (fstat(fd, &st) < 0)
+        return error_errno(err, errno, "look at %.256s", tree->path);
+    if (++tree->depth > LIMIT_DEPTH)
+        return error_set(err, ERR_INTERNAL, "%.256s: deeper than %d directories", tree->path, LIMIT_DEPTH);
     if (length)
         tree->path[length++] = '/';
     tree->path[length] = '\0';

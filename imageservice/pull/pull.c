@@ -79,8 +79,8 @@ check_cancelled(const struct pull *pull, struct error *err)
 static bool
 find_document(const struct pull *pull, const char *digest, struct document *out)
 {
-    cleanup_free char *path = str_dup(digest);
-    *strchr(path, ':') = '/';
+    char path[DIGEST_SIZE];
+    digest_as_path(digest, path);
     if (pull->context->blobs_dir < 0 || file_read(pull->context->blobs_dir, path, LIMIT_MANIFEST_BYTES, &out->text, &out->length, NULL) < 0)
         return false;
     digest_of(digest, out->text, out->length, out->digest);

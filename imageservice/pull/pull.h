@@ -1,7 +1,7 @@
 /* One pull: from a reference to unpacked, flushed layers and a message that says where they are. Runs in a thread of its own.
  *
- *   resolve ──▶ manifest ──▶ configuration ──▶ ask crispd what is there ──▶ fetch the rest ──▶ settle ──▶ flush ──▶ PULL_DONE ──▶ wait for
- * PULL_COMMITTED
+ *   resolve ──▶ manifest ──▶ signature ──▶ configuration ──▶ ask crispd what is there ──▶ fetch the rest ──▶ settle ──▶ flush and digest
+ *       ──▶ PULL_DONE ──▶ wait for PULL_COMMITTED
  *
  * An import goes the same way for each image of its archive, with a pull of its own for each, up to the flush; then it sends PULL_DONE for one after
  * the other, so that a bad archive leaves nothing.

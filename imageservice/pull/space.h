@@ -7,7 +7,8 @@
 #include "base/error.h"
 #include "imageservice/manifest.h"
 
-/* Has the file system of `fd` these bytes and its reserve: a hundredth of it, 256 MiB at most? ERR_EXHAUSTED with the numbers, and ENOSPC, when not.
+/* Has the file system of `fd` these bytes and its reserve: a hundredth of it, 256 MiB at most? `needed` 0 asks for the reserve alone. ERR_EXHAUSTED
+ * with the numbers, and ENOSPC, when not.
  */
 int space_check(int fd, uint64_t needed, struct error *err);
 
@@ -17,4 +18,5 @@ struct space_needed {
     uint64_t unpacked, packed;
 };
 
+/* One more layer; `partial` is the fd of images/partial. */
 void space_add(struct space_needed *needed, const struct descriptor *layer, int partial, bool keep_blobs);

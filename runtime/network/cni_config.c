@@ -172,12 +172,6 @@ load_file(int dir, const char *dir_name, const char *name, struct error *err)
 }
 
 static int
-compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int
 list_files(int dir, struct strv *names, struct error *err)
 {
     int fd = TRY(file_open(dir, ".", O_RDONLY | O_DIRECTORY, 0, err));
@@ -189,8 +183,7 @@ list_files(int dir, struct strv *names, struct error *err)
     for (struct dirent *entry; (entry = readdir(stream)) && names->count < CONFIG_FILES_MAX;)
         if (str_ends(entry->d_name, ".conf") || str_ends(entry->d_name, ".conflist") || str_ends(entry->d_name, ".json"))
             strv_add(names, entry->d_name);
-    if (names->count)
-        qsort(names->items, names->count, sizeof *names->items, compare_names);
+    strv_sort(names);
     return 0;
 }
 

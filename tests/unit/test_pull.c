@@ -1281,6 +1281,51 @@ an_exported_image_is_imported_and_no_piece_of_it(void **state)
 }
 
 static void
+an_artifact_is_not_exported(void **state)
+{
+    static const char text[] = "weights";
+    char digest[DIGEST_SIZE];
+    (void)state;
+    struct error err = {0};
+    cleanup_strv struct strv references = {0}, notes = {0};
+    digest_of(NULL, text, strlen(text), digest);
+    cleanup_free char *blob = str_printf("blobs/%s", digest);
+    cleanup_free char *manifest =
+        str_printf("{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"artifactType\":\"application/x-model\","
+                   "\"config\":{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\"digest\":\"%s\",\"size\":7},"
+                   "\"layers\":[{\"mediaType\":\"application/x-model\",\"digest\":\"%s\",\"size\":7}]}",
+                   digest, digest);
+    fake_registry_put_text(registry, "model", blob, "application/octet-stream", text);
+    fake_registry_put_manifest(registry, "model", "v1", "application/vnd.oci.image.manifest.v1+json", manifest);
+    cleanup_free char *id = must_pull(at("model:v1"));
+    cleanup_close int archive = archive_file("model.tar");
+    strv_add(&references, id);
+    assert_int_equal(images_export(images, &references, archive, NULL, &notes, &err), -1);
+    assert_int_equal(err.kind, ERR_PRECONDITION);
+    assert_non_null(strstr(err.message, "is an artifact"));
+    assert_int_equal(lseek(archive, 0, SEEK_END), 0);
+}
+
+/* A mount that comes late must not bring back, at the start after, what was removed since. */
+static void
+a_directory_of_archives_that_is_away_is_not_an_empty_one(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct stat before, after;
+    cleanup_free char *record = str_printf("%s/images/imported", root), *absent = str_printf("%s/absent", root);
+    replace_file("images/imported", "1 2 3.000000000 a.tar\n");
+    assert_int_equal(stat(record, &before), 0);
+    struct importer *importer = importer_start(images, absent, &err);
+    assert_non_null(importer);
+    (void)usleep(200000); /* it would have written the record long since */
+    importer_stop(importer);
+    assert_int_equal(stat(record, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);
+    assert_int_equal(after.st_size, before.st_size);
+}
+
+static void
 an_import_nobody_waits_for_lets_go_of_its_pipe(void **state)
 {
     (void)state;
@@ -1356,6 +1401,8 @@ main(void)
         TEST(the_index_survives_a_restart_and_what_is_damaged_is_set_aside),
         TEST(odd_lookups_are_told_apart),
         TEST(an_exported_image_is_imported_and_no_piece_of_it),
+        TEST(an_artifact_is_not_exported),
+        TEST(a_directory_of_archives_that_is_away_is_not_an_empty_one),
         TEST(an_import_nobody_waits_for_lets_go_of_its_pipe),
         TEST(an_explained_pull_tells_of_every_request),
     };

@@ -79,8 +79,14 @@ a_list_ends_in_null_like_argv(void **state)
     assert_int_equal(list.count, 6);
     assert_true(strv_has(&list, "5"));
     assert_false(strv_has(&list, "6"));
+    strv_sort(&list);
+    assert_string_equal(list.items[0], "");
+    assert_string_equal(list.items[1], "5");
+    assert_string_equal(list.items[5], "b");
+    assert_null(list.items[6]);
     strv_free(&list);
     assert_int_equal(list.count, 0);
+    strv_sort(&list);
     strv_add(&list, "again");
     assert_string_equal(list.items[0], "again");
     strv_free(&list);
