@@ -166,7 +166,7 @@ struct wish {
     const struct image_auth *auth;
     const struct trusted *rule; /* NULL: accepted unseen */
     bool explain;
-    const struct archive_work *work; /* NULL: a pull */
+    struct archive_work *work; /* NULL: a pull; its fds are taken */
     const struct cancel *cancel;
     const char *stage;
 };
@@ -192,21 +192,20 @@ find_or_add(struct pulls *pulls, const struct wish *wish, const struct image_rec
 
 /* With the lock held. Only a file can be read twice. */
 static struct pull *
-add_work(struct pulls *pulls, const struct archive_work *work)
+add_work(struct pulls *pulls, struct archive_work *work)
 {
     struct stat st;
     struct pull *pull = add(pulls);
     struct message *start = pull->start = mem_alloc(sizeof *start);
-    pull->archive = fcntl(work->archive, F_DUPFD_CLOEXEC, 0);
+    pull->again = work->request >= 0 || fstat(work->archive, &st) < 0 || !S_ISREG(st.st_mode);
     message_begin(start, work->request >= 0 ? PULL_EXPORT : PULL_IMPORT, pull->serial);
     message_put_string(start, PULL_REFERENCE, work->name);
     message_put_u64(start, PULL_DIGESTS, work->digests);
+    pull->archive = steal(work->archive);
     message_put_fd(start, pull->archive);
-    if (work->request >= 0) {
-        pull->request = fcntl(work->request, F_DUPFD_CLOEXEC, 0);
+    pull->request = steal(work->request);
+    if (pull->request >= 0)
         message_put_fd(start, pull->request);
-    }
-    pull->again = work->request >= 0 || fstat(pull->archive, &st) < 0 || !S_ISREG(st.st_mode);
     return pull;
 }
 
@@ -281,8 +280,17 @@ pulls_pull(struct pulls *pulls, const char *reference, const struct image_auth *
 int
 pulls_work(struct pulls *pulls, const struct archive_work *work, const struct cancel *cancel, struct strv *results, struct error *err)
 {
-    struct wish wish = {.work = work, .cancel = cancel, .stage = work->request >= 0 ? "writing the archive" : "reading the archive"};
+    cleanup_close int archive = fcntl(work->archive, F_DUPFD_CLOEXEC, 0);
+    cleanup_close int request = work->request >= 0 ? fcntl(work->request, F_DUPFD_CLOEXEC, 0) : -1;
+    if (archive < 0 || (work->request >= 0 && request < 0))
+        return error_errno(err, errno, "hold the archive");
+    struct archive_work own = *work;
+    own.archive = archive;
+    own.request = request;
+    struct wish wish = {.work = &own, .cancel = cancel, .stage = request >= 0 ? "writing the archive" : "reading the archive"};
     cleanup_free char *last = wait_for(pulls, &wish, results, err);
+    archive = own.archive;
+    request = own.request;
     return last ? 0 : -1;
 }
 
