@@ -267,6 +267,13 @@ func pullerGone(t *testing.T) {
 	eventually(t, 5*time.Second, "crisp-pull gone", func() bool {
 		return !slices.ContainsFunc(processesOf("crisp-pull"), func(pid int) bool { return slices.Contains(killed, pid) })
 	})
+	// crispd deletes what lies in its directory, once it has heard of the death.
+	for range 100 {
+		if sessions, _ := os.ReadDir(filepath.Join(rootDir, "images/incoming")); len(sessions) <= len(processesOf("crisp-pull")) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // processesOf gives the pids of the node's processes whose executable has that name, without those that such a process cloned
