@@ -188,6 +188,7 @@ add_small(const struct place *p, layer_read *read, void *arg, struct error *err)
     uint64_t bytes = (file.length + 4095) & ~UINT64_C(4095);
     layer->inodes++;
     layer->bytes += bytes;
+    TRY(layer_grew(layer, file.length, err));
     layer->unflushed += bytes;
     if (layer->unflushed >= FLUSH_BYTES) {
         layer->unflushed = 0;
