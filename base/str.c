@@ -218,6 +218,15 @@ strv_has(const struct strv *list, const char *s)
     return false;
 }
 
+bool
+strv_share(const struct strv *a, const struct strv *b)
+{
+    for (size_t i = 0; i < a->count; i++)
+        if (strv_has(b, a->items[i]))
+            return true;
+    return false;
+}
+
 void
 strv_split(struct strv *list, const char *s, char separator, bool skip_empty)
 {

@@ -46,6 +46,7 @@ void strv_take(struct strv *list, char *s);      /* takes ownership */
 void strv_addf(struct strv *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void strv_copy(struct strv *to, const struct strv *from); /* appends copies */
 bool strv_has(const struct strv *list, const char *s);
+bool strv_share(const struct strv *a, const struct strv *b); /* is a string of one in the other? */
 /* Split at each `separator`; empty pieces are kept unless skip_empty. */
 void strv_split(struct strv *list, const char *s, char separator, bool skip_empty);
 void strv_sort(struct strv *list); /* byte by byte */

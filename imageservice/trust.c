@@ -104,10 +104,8 @@ load_rule(const struct trust_rule *rule, struct trusted *out, struct error *err)
 static bool
 collide(const struct trusted *a, const struct trusted *b)
 {
-    bool both_for_all = a->namespaces.count == 0 && b->namespaces.count == 0, share = false;
-    for (size_t i = 0; i < a->namespaces.count; i++)
-        share = share || strv_has(&b->namespaces, a->namespaces.items[i]);
-    return str_eq(a->scope, b->scope) && (both_for_all || share);
+    bool both_for_all = a->namespaces.count == 0 && b->namespaces.count == 0;
+    return str_eq(a->scope, b->scope) && (both_for_all || strv_share(&a->namespaces, &b->namespaces));
 }
 
 int

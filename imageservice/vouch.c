@@ -68,15 +68,6 @@ images_forget_vouched(struct images *images)
     (void)unlinkat(images->images_dir, "vouched", AT_REMOVEDIR); /* with the last one */
 }
 
-static bool
-shares(const struct strv *a, const struct strv *b)
-{
-    bool share = false;
-    for (size_t i = 0; i < a->count; i++)
-        share = share || strv_has(b, a->items[i]);
-    return share;
-}
-
 /* Whether the rule for the name lets the image run; which rule that is. */
 static bool
 admits(struct images *images, const struct strv *vouched, const char *name, const char *pod_namespace, const struct trusted **rule)
@@ -86,7 +77,7 @@ admits(struct images *images, const struct strv *vouched, const char *name, cons
     *rule = trust_choose(&images->trust, repository, pod_namespace);
     if (!*rule || (*rule)->policy == TRUST_ACCEPT || strv_has(vouched, IMPORTED))
         return true;
-    return (*rule)->policy == TRUST_SIGNED && shares(vouched, &(*rule)->key_ids);
+    return (*rule)->policy == TRUST_SIGNED && strv_share(vouched, &(*rule)->key_ids);
 }
 
 /* Asked for by its id, an image may run if it may under one of its names. */
