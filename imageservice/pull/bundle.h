@@ -44,5 +44,7 @@ int bundle_document(const struct bundle *bundle, const char *digest, struct docu
 int bundle_blob(const struct bundle *bundle, const struct http_scope *scope, const struct descriptor *descriptor, struct ring *ring, bool *corrupt,
                 struct error *err);
 
+/* The descriptor of one layer more; `packed` as spool_packed says it. */
+void bundle_add_layer(json_t *layers, const char *digest, int64_t size, const char *packed);
 /* An OCI manifest of these descriptors. `annotations` may be NULL. */
 void bundle_make_manifest(json_t *layers, const char *config_digest, size_t config_length, const struct strmap *annotations, struct document *out);

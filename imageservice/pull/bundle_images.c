@@ -215,6 +215,13 @@ find_named(const struct bundle *bundle, const char *name, struct error *err)
     return entry;
 }
 
+void
+bundle_add_layer(json_t *layers, const char *digest, int64_t size, const char *packed)
+{
+    cleanup_free char *type = str_printf("application/vnd.oci.image.layer.v1.tar%s%s", packed ? "+" : "", packed ? packed : "");
+    json_array_append_new(layers, json_pack("{s:s, s:s, s:I}", "mediaType", type, "digest", digest, "size", (json_int_t)size));
+}
+
 /* An unpacked layer's digest is its diff id; that of a packed one must be counted. It is verified when it is unpacked. */
 static int
 describe_layer(struct bundle *bundle, const char *name, const char *diff_id, const struct http_scope *scope, json_t *layers, struct error *err)
@@ -226,8 +233,7 @@ describe_layer(struct bundle *bundle, const char *name, const char *diff_id, con
     if (packed)
         TRY(bundle_digest(bundle, entry, scope, digest, err));
     bundle_add_alias(bundle, digest, entry);
-    cleanup_free char *type = str_printf("application/vnd.oci.image.layer.v1.tar%s%s", packed ? "+" : "", packed ? packed : "");
-    json_array_append_new(layers, json_pack("{s:s, s:s, s:I}", "mediaType", type, "digest", digest, "size", (json_int_t)entry->size));
+    bundle_add_layer(layers, digest, entry->size, packed);
     return 0;
 }
 

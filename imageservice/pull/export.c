@@ -135,26 +135,6 @@ put_file_blob(struct export *x, const char *digest, int file, int64_t size, stru
 
 /* ---- One image ---- */
 
-static int
-read_document(const struct export *x, const char *digest, struct document *out, struct error *err)
-{
-    if (!digest_valid(digest))
-        return error_set(err, ERR_INTERNAL, "%.80s is no digest", digest);
-    char path[DIGEST_SIZE];
-    digest_as_path(digest, path);
-    TRY(file_read(x->places->blobs_dir, path, LIMIT_MANIFEST_BYTES, &out->text, &out->length, err));
-    digest_of(digest, out->text, out->length, out->digest);
-    return str_eq(digest, out->digest) ? 0 : error_set(err, ERR_INTERNAL, "%s is damaged on the disk: it has digest %s", digest, out->digest);
-}
-
-static json_t *
-describe_layer(const char *digest, int64_t size, int file)
-{
-    const char *packed = spool_packed(file, 0);
-    cleanup_free char *type = str_printf("application/vnd.oci.image.layer.v1.tar%s%s", packed ? "+" : "", packed ? packed : "");
-    return json_pack("{s:s, s:s, s:I}", "mediaType", type, "digest", digest, "size", (json_int_t)size);
-}
-
 /* Not packed: what it costs in bytes it saves in time, and its digest is its diff id. */
 static int
 remake_layer(struct export *x, const char *directory, char digest[DIGEST_SIZE], json_t *layers, struct error *err)
@@ -167,7 +147,7 @@ remake_layer(struct export *x, const char *directory, char digest[DIGEST_SIZE], 
     digest_finish(sum, digest);
     if (fstat(file, &st) < 0)
         return error_errno(err, errno, "look at the layer's archive");
-    json_array_append_new(layers, describe_layer(digest, st.st_size, file));
+    bundle_add_layer(layers, digest, st.st_size, spool_packed(file, 0));
     return put_file_blob(x, digest, file, st.st_size, err);
 }
 
@@ -181,7 +161,7 @@ put_kept_layer(struct export *x, const struct descriptor *descriptor, json_t *la
     cleanup_close int file = file_open(x->places->blobs_dir, path, O_RDONLY | O_NOFOLLOW, 0, NULL);
     if (file < 0 || fstat(file, &st) < 0 || st.st_size != descriptor->size)
         return 0;
-    json_array_append_new(layers, describe_layer(descriptor->digest, st.st_size, file));
+    bundle_add_layer(layers, descriptor->digest, st.st_size, spool_packed(file, 0));
     TRY(put_file_blob(x, descriptor->digest, file, st.st_size, err));
     return 1;
 }
@@ -275,9 +255,9 @@ export_image(struct export *x, const json_t *wanted, struct error *err)
     cleanup_json json_t *layers = json_array();
     TRY(json_get_strings(wanted, "names", &names, err));
     TRY(json_get_strings(wanted, "layers", &directories, err));
-    TRY(read_document(x, json_string_value(json_object_get(wanted, "manifest")), &manifest, err));
+    TRY(document_read(x->places->blobs_dir, json_string_value(json_object_get(wanted, "manifest")), &manifest, err));
     TRY(manifest_parse(manifest.text, manifest.length, "", &parsed, err));
-    TRY(read_document(x, parsed.config.digest, &config, err));
+    TRY(document_read(x->places->blobs_dir, parsed.config.digest, &config, err));
     cleanup_json json_t *config_root = TRY_PTR(json_parse(config.text, config.length, "configuration", err));
     json_t *diff_ids = json_object_get(json_object_get(config_root, "rootfs"), "diff_ids");
     int remade = TRY(put_layers(x, &parsed, &directories, diff_ids, layers, err));

@@ -79,15 +79,7 @@ check_cancelled(const struct pull *pull, struct error *err)
 static bool
 find_document(const struct pull *pull, const char *digest, struct document *out)
 {
-    char path[DIGEST_SIZE];
-    digest_as_path(digest, path);
-    if (pull->context->blobs_dir < 0 || file_read(pull->context->blobs_dir, path, LIMIT_MANIFEST_BYTES, &out->text, &out->length, NULL) < 0)
-        return false;
-    digest_of(digest, out->text, out->length, out->digest);
-    if (str_eq(digest, out->digest))
-        return true;
-    document_free(out);
-    return false;
+    return pull->context->blobs_dir >= 0 && document_read(pull->context->blobs_dir, digest, out, NULL) == 0;
 }
 
 static int

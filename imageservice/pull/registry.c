@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "imageservice/pull/limits.h"
 
 struct registry {
@@ -106,6 +107,22 @@ document_free(struct document *document)
     free(document->text);
     free(document->content_type);
     *document = (struct document){0};
+}
+
+int
+document_read(int blobs_dir, const char *digest, struct document *out, struct error *err)
+{
+    char path[DIGEST_SIZE];
+    if (!digest_valid(digest))
+        return error_set(err, ERR_INTERNAL, "%.80s is no digest", digest);
+    digest_as_path(digest, path);
+    TRY(file_read(blobs_dir, path, LIMIT_MANIFEST_BYTES, &out->text, &out->length, err));
+    digest_of(digest, out->text, out->length, out->digest);
+    if (str_eq(digest, out->digest))
+        return 0;
+    (void)error_set(err, ERR_INTERNAL, "%s is damaged on the disk: it has digest %s", digest, out->digest);
+    document_free(out);
+    return -1;
 }
 
 /* ---- The account ---- */

@@ -66,5 +66,7 @@ int registry_find(struct registry *registry, const struct http_scope *scope, con
 int registry_blob(struct registry *registry, const struct http_scope *scope, const struct descriptor *descriptor, size_t first, int partial,
                   struct ring *ring, bool *corrupt, struct error *err);
 
+/* A manifest or configuration of the store, from its directory of blobs, into an empty `out`. ERR_INTERNAL when it is damaged. */
+int document_read(int blobs_dir, const char *digest, struct document *out, struct error *err);
 void document_free(struct document *document);
 #define cleanup_document cleanup(document_free)
