@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "count_in.h"
 #include "fake_registry.h"
 #include "imageservice/digest.h"
 #include "imageservice/imageservice.h"
@@ -105,17 +106,6 @@ must_fail(const char *reference, const struct image_auth *auth)
     return err;
 }
 
-static unsigned
-count_in(const char *below)
-{
-    unsigned count = 0;
-    cleanup_free char *path = str_printf("%s/%s", root, below);
-    cleanup_closedir DIR *dir = opendir(path);
-    for (struct dirent *entry; dir && (entry = readdir(dir));)
-        count += *entry->d_name != '.';
-    return count;
-}
-
 /* Half a download, as crisp-pull sees it: in its session's directory. Deleting may come a moment after the answer. */
 static unsigned
 count_incoming(void)
@@ -126,7 +116,7 @@ count_incoming(void)
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         cleanup_free char *session = str_printf("images/incoming/%s", entry->d_name);
         if (*entry->d_name != '.')
-            count += count_in(session);
+            count += count_in(root, session);
     }
     return count;
 }
@@ -138,7 +128,7 @@ assert_nothing_is_left(void)
     for (int i = 0; i < 40 && count_incoming(); i++)
         (void)nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     assert_int_equal(count_incoming(), 0);
-    assert_int_equal(count_in("layers"), 0);
+    assert_int_equal(count_in(root, "layers"), 0);
     const struct image **list = images_list(images, NULL, &count);
     images_list_free(list, count);
     assert_int_equal(count, 0);
@@ -241,7 +231,7 @@ what_is_here_is_not_fetched_again(void **state)
     cleanup_free char *third = must_pull(at("other"));
     assert_string_equal(third, other);
     assert_int_equal(fake_registry_count(registry, "other/blobs"), 1); /* its configuration */
-    assert_int_equal(count_in("layers"), 2);
+    assert_int_equal(count_in(root, "layers"), 2);
     assert_non_null(id);
 }
 
@@ -289,7 +279,7 @@ pulls_of_one_image_at_once_are_one_and_share_layers_with_others(void **state)
     }
     assert_int_equal(fake_registry_count(registry, shared->digest), 1);
     assert_int_equal(fake_registry_count(registry, "twin-a/manifests"), 1);
-    assert_int_equal(count_in("layers"), 2);
+    assert_int_equal(count_in(root, "layers"), 2);
 }
 
 struct fault {
@@ -623,7 +613,7 @@ break_off_nearly_at_the_end(struct nearly *n, const char *reference)
     (void)pthread_join(p.thread, NULL);
     assert_null(p.id);
     assert_int_equal(p.err.kind, ERR_CANCELLED);
-    assert_int_equal(count_in("images/partial"), 1);
+    assert_int_equal(count_in(root, "images/partial"), 1);
     open_images();
     *n = (struct nearly){.digest = n->digest};
 }
@@ -653,7 +643,7 @@ what_came_before_a_restart_is_not_fetched_again(void **state)
         assert_string_equal(pulled, id);
         assert_int_equal(n.whole, damaged); /* once more from the beginning */
         assert_int_equal(n.rests, 1);
-        assert_int_equal(count_in("images/partial"), 0);
+        assert_int_equal(count_in(root, "images/partial"), 0);
         remove_all();
     }
 }
@@ -673,9 +663,9 @@ half_downloads_that_nobody_goes_on_with_are_deleted(void **state)
     struct timespec long_ago[2] = {{.tv_sec = time(NULL) - 7200}, {.tv_sec = time(NULL) - 7200}};
     assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0);
     open_images();
-    for (int i = 0; i < 40 && count_in("images/partial"); i++)
+    for (int i = 0; i < 40 && count_in(root, "images/partial"); i++)
         (void)usleep(50000);
-    assert_int_equal(count_in("images/partial"), 0);
+    assert_int_equal(count_in(root, "images/partial"), 0);
     assert_non_null(id);
 }
 
@@ -695,9 +685,9 @@ packed_layers_are_kept_where_that_is_wanted(void **state)
     assert_int_equal(file_read(AT_FDCWD, path, one->length + 1, &kept, &length, &err), 0);
     assert_int_equal(length, one->length);
     assert_memory_equal(kept, one->packed, length);
-    assert_int_equal(count_in("images/partial"), 0);
+    assert_int_equal(count_in(root, "images/partial"), 0);
     assert_int_equal(images_remove(images, id, &err), 0);
-    assert_int_equal(count_in("images/blobs/sha256"), 0);
+    assert_int_equal(count_in(root, "images/blobs/sha256"), 0);
     images_close(images);
     keep_layer_blobs = false;
     open_images();
@@ -1023,7 +1013,7 @@ a_second_crash_of_crisp_pull_fails_the_pull_and_nothing_else(void **state)
     assert_null(p.id);
     assert_int_equal(p.err.kind, ERR_INTERNAL);
     assert_nothing_is_left();
-    assert_int_equal(count_in("images/incoming"), 0);
+    assert_int_equal(count_in(root, "images/incoming"), 0);
     fake_registry_hook(registry, NULL, NULL);
     cleanup_free char *pulled = must_pull(at("crash"));
     assert_string_equal(pulled, id);
@@ -1091,7 +1081,7 @@ a_container_keeps_the_layers_it_runs_on(void **state)
     assert_int_equal(images_hold(images, &image->layers, "container", &err), 0);
     assert_int_equal(images_hold(images, &image->layers, "container", &err), 0);
     assert_int_equal(images_remove(images, id, &err), 0);
-    assert_int_equal(count_in("layers"), 1);
+    assert_int_equal(count_in(root, "layers"), 1);
     /* A pull finds the layer again. */
     fake_registry_hook(registry, NULL, NULL);
     cleanup_free char *again = must_pull(at("held"));
@@ -1102,9 +1092,9 @@ a_container_keeps_the_layers_it_runs_on(void **state)
     open_images();
     assert_int_equal(images_hold(images, &image->layers, "container", &err), 0);
     images_collect(images);
-    assert_int_equal(count_in("layers"), 1);
+    assert_int_equal(count_in(root, "layers"), 1);
     images_unhold(images, "container");
-    for (int tenths = 0; tenths < 50 && count_in("layers") > 0; tenths++)
+    for (int tenths = 0; tenths < 50 && count_in(root, "layers") > 0; tenths++)
         (void)usleep(100000);
     assert_nothing_is_left();
     assert_int_equal(images_hold(images, &image->layers, "container", &err), -1);
@@ -1190,7 +1180,7 @@ the_index_survives_a_restart_and_what_is_damaged_is_set_aside(void **state)
     replace_file("images/index.json.copy", "{}");
     open_images();
     images_collect(images);
-    assert_int_equal(count_in("layers"), 2); /* not all at once, by itself */
+    assert_int_equal(count_in(root, "layers"), 2); /* not all at once, by itself */
     images_gc(images, false, ignore_garbage, NULL);
     assert_nothing_is_left();
     cleanup_free char *again = must_pull(at("keeps-a"));

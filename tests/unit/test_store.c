@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "count_in.h"
 #include "fake_registry.h"
 #include "imageservice/digest.h"
 #include "imageservice/imageservice.h"
@@ -218,17 +219,6 @@ must_pull(const char *reference)
     return id;
 }
 
-static unsigned
-count_in(const char *below)
-{
-    unsigned count = 0;
-    cleanup_free char *path = str_printf("%s/%s", root, below);
-    cleanup_closedir DIR *dir = opendir(path);
-    for (struct dirent *entry; dir && (entry = readdir(dir));)
-        count += *entry->d_name != '.';
-    return count;
-}
-
 static void
 digest_layer(const char *name, char out[TREE_DIGEST_SIZE])
 {
@@ -362,7 +352,7 @@ deaths_at_any_moment_leave_only_whole_images(void **state)
         free(must_pull(at("app0")));
         free(must_pull(at("app1")));
         assert_int_equal(check_all_that_is_listed(), 2);
-        assert_int_equal(count_in("layers"), LAYERS);
+        assert_int_equal(count_in(root, "layers"), LAYERS);
     }
     assert_true(seen > 0); /* else no death ever came after a pull */
     free_layers();
@@ -381,7 +371,7 @@ a_pull_that_cannot_fit_fails_before_it_begins(void **state)
     assert_int_equal(err.kind, ERR_EXHAUSTED);
     assert_non_null(strstr(err.message, "it needs 101 MiB of disk at least; ")); /* packed as unpacked, as it can't be less */
     assert_int_equal(fake_registry_count(registry, big->digest), 0);
-    assert_int_equal(count_in("layers") + count_in("images/partial") + count_in("images/blobs/sha256"), 0);
+    assert_int_equal(count_in(root, "layers") + count_in(root, "images/partial") + count_in(root, "images/blobs/sha256"), 0);
     fake_layer_free(big);
 }
 
@@ -398,9 +388,9 @@ a_disk_that_fills_midway_fails_the_pull_and_is_as_empty_as_before(void **state)
     assert_null(images_pull(images, at("bomb"), NULL, NULL, &err));
     assert_int_equal(err.kind, ERR_EXHAUSTED);
     assert_int_equal(err.errnum, ENOSPC);
-    for (int i = 0; i < 100 && count_in("images/partial"); i++)
+    for (int i = 0; i < 100 && count_in(root, "images/partial"); i++)
         (void)usleep(50000);
-    assert_int_equal(count_in("layers") + count_in("images/partial") + count_in("images/blobs/sha256"), 0);
+    assert_int_equal(count_in(root, "layers") + count_in(root, "images/partial") + count_in(root, "images/blobs/sha256"), 0);
     fake_layer_free(bomb);
     fake_layer_free(other);
 }
@@ -512,7 +502,7 @@ a_damaged_layer_is_pulled_again_beside_the_containers_on_it(void **state)
         (void)usleep(50000);
     assert_false(is_there(before->layers.items[1]));
     expect(check(NULL, true), 0, 0, NULL);
-    assert_int_equal(count_in("layers"), LAYERS);
+    assert_int_equal(count_in(root, "layers"), LAYERS);
     image_release(before);
     image_release(after);
     free_layers();
@@ -565,13 +555,13 @@ what_cannot_be_mended_is_kept_for_better_times(void **state)
     fake_registry_hook(registry, no_registry, NULL);
     expect(check(NULL, true), 1, 0, "404");
     images_collect(images);
-    assert_int_equal(count_in("layers"), LAYERS);
+    assert_int_equal(count_in(root, "layers"), LAYERS);
     assert_null(images_find(images, id, &err));
     assert_int_equal(err.kind, ERR_NOT_FOUND);
     cleanup_free char *same = images_id(images, at("app0"), &err);
     assert_string_equal(same, id);
     assert_int_equal(images_remove(images, same, &err), 0);
-    assert_int_equal(count_in("layers"), 0);
+    assert_int_equal(count_in(root, "layers"), 0);
     image_release(image);
     free_layers();
 }
@@ -588,7 +578,7 @@ a_damaged_packed_layer_goes(void **state)
     in_store("printf X | dd of=images/blobs/sha256/$L bs=1 seek=99 conv=notrunc status=none", layers[0]->digest + 7);
     expect(check(NULL, true), 1, 1, "packed layer sha256:");
     expect(check(NULL, true), 0, 0, NULL);
-    assert_int_equal(count_in("images/blobs/sha256"), 2 + LAYERS - 1);
+    assert_int_equal(count_in(root, "images/blobs/sha256"), 2 + LAYERS - 1);
     keep_layer_blobs = false;
     free_layers();
 }
@@ -644,7 +634,7 @@ what_nobody_needs_is_shown_counted_and_collected(void **state)
     assert_string_equal(done.text, dry.text);
     assert_int_equal(gc(true).count, 0);
     assert_int_equal(images_garbage(images).items, 0);
-    assert_int_equal(count_in("images/partial"), 1);
+    assert_int_equal(count_in(root, "images/partial"), 1);
     expect(check(NULL, false), 0, 0, NULL);
     free_layers();
 }
@@ -663,13 +653,13 @@ a_layer_is_deleted_up_to_what_is_mounted_in_it(void **state)
         fail_msg("mount: %s", strerror(errno));
     assert_int_equal(images_remove(images, id, &err), 0);
     images_collect(images);
-    assert_int_equal(count_in("layers"), 1);
-    assert_int_equal(count_in("foreign"), 1);
+    assert_int_equal(count_in(root, "layers"), 1);
+    assert_int_equal(count_in(root, "foreign"), 1);
     assert_int_equal(gc(false).count, 0);
     assert_int_equal(umount(below), 0);
     assert_int_equal(gc(false).count, 1);
-    assert_int_equal(count_in("layers"), 0);
-    assert_int_equal(count_in("foreign"), 1);
+    assert_int_equal(count_in(root, "layers"), 0);
+    assert_int_equal(count_in(root, "foreign"), 1);
     in_store("rm -r $L", "foreign");
     image_release(image);
     free_layers();

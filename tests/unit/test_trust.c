@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "count_in.h"
 #include "fake_registry.h"
 #include "imageservice/digest.h"
 #include "imageservice/imageservice.h"
@@ -114,17 +115,6 @@ tear_down(void **state)
     EVP_PKEY_free(second);
     EVP_PKEY_free(stranger);
     return file_remove_tree(AT_FDCWD, root, NULL);
-}
-
-static unsigned
-count_in(const char *below)
-{
-    unsigned count = 0;
-    cleanup_free char *path = str_printf("%s/%s", root, below);
-    cleanup_closedir DIR *dir = opendir(path);
-    for (struct dirent *entry; dir && (entry = readdir(dir));)
-        count += *entry->d_name != '.';
-    return count;
 }
 
 static int
@@ -266,8 +256,8 @@ must_refuse(const char *repository, enum error_kind kind, const char *words)
     if (err.kind != kind || !strstr(err.message, words))
         fail_msg("%d \"%s\" should say \"%s\"", err.kind, err.message, words);
     assert_int_equal(fake_registry_count(registry, blob), 0);
-    assert_int_equal(count_in("layers"), 0);
-    assert_int_equal(count_in("images/blobs/sha256"), 0);
+    assert_int_equal(count_in(root, "layers"), 0);
+    assert_int_equal(count_in(root, "images/blobs/sha256"), 0);
 }
 
 static void
@@ -540,9 +530,9 @@ what_is_here_runs_only_if_it_was_checked(void **state)
     must_pull("team/here");
     assert_true(may_run(id, "team/here", "prod"));
     open_again(4, false);
-    assert_int_equal(count_in("images/vouched"), 1);
+    assert_int_equal(count_in(root, "images/vouched"), 1);
     assert_int_equal(images_remove(images, id, &err), 0);
-    assert_int_equal(count_in("images/vouched"), 0);
+    assert_int_equal(count_in(root, "images/vouched"), 0);
 }
 
 static void
